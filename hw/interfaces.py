@@ -1,0 +1,152 @@
+"""The signatures blocks meet at. Every multi-bit thing that crosses a block boundary has its layout here.
+
+Three rules hold everywhere. Streams are `amaranth.lib.stream`: a transfer happens in a cycle with valid and ready. SRAM
+reads return data exactly `READ_LATENCY` cycles after the cycle in which the request was taken. Blocks reset by the one
+`sync` domain (`rst`, active high), and stop starting anything new while `halt` is high.
+"""
+
+from amaranth.lib import data, enum, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from systolith import isa
+from systolith.config import Config
+
+__all__ = ["READ_LATENCY", "UNITS", "ErrorCode", "Fault", "Issued", "ReadBus", "Regions", "SramRead", "SramWrite",
+           "TokenPort", "UnitPort", "WriteBus", "fields_layout", "payload"]
+
+READ_LATENCY = 2
+UNITS = 6
+"""Bits of a token mask."""
+INDEX_BITS = 24
+"""Bits of an instruction index."""
+
+
+class ErrorCode(enum.Enum, shape=8):
+    """Codes of `systolith.isa.ERRORS`."""
+
+    NONE = 0
+    OPCODE = 1
+    OPERAND = 2
+    SRAM_RANGE = 3
+    REGION_RANGE = 4
+    AXI_READ = 5
+    AXI_WRITE = 6
+    TOKEN_OVERFLOW = 7
+    WATCHDOG = 8
+
+
+class Issued(data.Struct):
+    """An instruction on its way to a unit: its 128 bits, and its index in the program."""
+
+    word: 128
+    index: INDEX_BITS
+
+
+class Fault(data.Struct):
+    """What went wrong, for one cycle or longer; code 0 is nothing. The first one stops the accelerator."""
+
+    code: ErrorCode
+    index: INDEX_BITS
+
+
+def fields_layout(form: isa.Format) -> data.StructLayout:
+    """The payload fields of an instruction format as an Amaranth layout, from its first bit up."""
+    from amaranth.hdl import signed, unsigned
+
+    return data.StructLayout({f.name: signed(f.bits) if f.signed else unsigned(f.bits) for f in form.fields})
+
+
+def payload(form: isa.Format, word):
+    """View the 128 bits of an instruction as the payload of `form`: `payload(EXECUTE, issued.word).rows`."""
+    layout = fields_layout(form)
+    return data.View(layout, word[form.start:form.start + layout.size])
+
+
+class TokenPort(wiring.Signature):
+    """A unit's (or a unit stage's) side of the token counters.
+
+    `need`: mask of units a token is needed from; `ready`: each of them has one (combinational); `take`: consume them, in
+    a cycle with `ready`. `need` = 0 is always ready.
+    """
+
+    def __init__(self):
+        super().__init__({"need": Out(UNITS), "ready": In(1), "take": Out(1)})
+
+
+class UnitPort(wiring.Signature):
+    """What every unit has, seen from the unit.
+
+    `instruction`: its queue's output. `tokens`: see TokenPort. `give`: pulse, mask of units that get a token now; comes
+    with `retired`: pulse, the instruction `retired_index` is done with its last access (CONFIG retires too). `busy`:
+    something is in flight. `fault`: see Fault. `halt`: start nothing new, ever, until reset.
+    """
+
+    def __init__(self):
+        super().__init__({
+            "instruction": In(stream.Signature(Issued)),
+            "tokens": Out(TokenPort()),
+            "give": Out(UNITS),
+            "retired": Out(1),
+            "retired_index": Out(INDEX_BITS),
+            "busy": Out(1),
+            "fault": Out(Fault),
+            "halt": In(1),
+        })
+
+
+class SramRead(wiring.Signature):
+    """Read port seen from the reader: a request is taken with valid and ready, data comes READ_LATENCY cycles later."""
+
+    def __init__(self, depth: int, width: int):
+        super().__init__({
+            "valid": Out(1), "ready": In(1), "address": Out(ceil_log2(depth)), "data": In(width),
+        })
+
+
+class SramWrite(wiring.Signature):
+    """Write port seen from the writer: taken with valid and ready; `mask` has a bit for each byte of `data`."""
+
+    def __init__(self, depth: int, width: int):
+        super().__init__({
+            "valid": Out(1), "ready": In(1), "address": Out(ceil_log2(depth)), "data": Out(width),
+            "mask": Out(width // 8),
+        })
+
+
+class ReadBus(wiring.Signature):
+    """Bursts from memory, seen from a requester (fetch, load units).
+
+    `request`: byte address (a multiple of the beat) and beats - 1; it never crosses 4 KiB. Beats come back in the order of
+    the requests, one `beat_valid` a cycle, and cannot be refused: ask only for what there is room for.
+    """
+
+    def __init__(self, config: Config):
+        super().__init__({
+            "request": Out(stream.Signature(data.StructLayout({"address": config.axi_addr_bits, "beats": 8}))),
+            "beat_valid": In(1), "beat_data": In(config.axi_data_bits), "beat_error": In(1),
+        })
+
+
+class WriteBus(wiring.Signature):
+    """Bursts to memory, seen from the store unit.
+
+    `request` as in ReadBus; then beats with strobes, in order, `last` on the last of each burst. `done` pulses once for
+    each burst acknowledged, `error` with it if the memory refused.
+    """
+
+    def __init__(self, config: Config):
+        super().__init__({
+            "request": Out(stream.Signature(data.StructLayout({"address": config.axi_addr_bits, "beats": 8}))),
+            "beat": Out(stream.Signature(data.StructLayout({
+                "data": config.axi_data_bits, "strobe": config.axi_bytes, "last": 1}))),
+            "done": In(1), "error": In(1),
+        })
+
+
+class Regions(wiring.Signature):
+    """The region table, seen from its users: `base` is a byte address, `limit` the bytes in the region."""
+
+    def __init__(self, config: Config):
+        layout = data.ArrayLayout(data.StructLayout({"base": config.axi_addr_bits, "limit": 33}), 8)
+        super().__init__({"table": In(layout)})
