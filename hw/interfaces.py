@@ -12,8 +12,22 @@ from amaranth.utils import ceil_log2
 from systolith import isa
 from systolith.config import Config
 
-__all__ = ["READ_LATENCY", "UNITS", "ErrorCode", "Fault", "Issued", "ReadBus", "Regions", "SramRead", "SramWrite",
-           "TokenPort", "UnitPort", "WriteBus", "fields_layout", "payload"]
+__all__ = [
+    "READ_LATENCY",
+    "UNITS",
+    "ErrorCode",
+    "Fault",
+    "Issued",
+    "ReadBus",
+    "Regions",
+    "SramRead",
+    "SramWrite",
+    "TokenPort",
+    "UnitPort",
+    "WriteBus",
+    "fields_layout",
+    "payload",
+]
 
 READ_LATENCY = 2
 UNITS = 6
@@ -60,18 +74,18 @@ def fields_layout(form: isa.Format) -> data.StructLayout:
 def payload(form: isa.Format, word):
     """View the 128 bits of an instruction as the payload of `form`: `payload(EXECUTE, issued.word).rows`."""
     layout = fields_layout(form)
-    return data.View(layout, word[form.start:form.start + layout.size])
+    return data.View(layout, word[form.start : form.start + layout.size])
 
 
 class TokenPort(wiring.Signature):
     """A unit's (or a unit stage's) side of the token counters.
 
     `need`: mask of units a token is needed from; `ready`: each of them has one (combinational); `take`: consume them, in
-    a cycle with `ready`. `need` = 0 is always ready.
+    a cycle with `ready`. `need` = 0 is always ready. `index`: the instruction that needs them, for the watchdog's report.
     """
 
     def __init__(self):
-        super().__init__({"need": Out(UNITS), "ready": In(1), "take": Out(1)})
+        super().__init__({"need": Out(UNITS), "ready": In(1), "take": Out(1), "index": Out(INDEX_BITS)})
 
 
 class UnitPort(wiring.Signature):
@@ -83,35 +97,47 @@ class UnitPort(wiring.Signature):
     """
 
     def __init__(self):
-        super().__init__({
-            "instruction": In(stream.Signature(Issued)),
-            "tokens": Out(TokenPort()),
-            "give": Out(UNITS),
-            "retired": Out(1),
-            "retired_index": Out(INDEX_BITS),
-            "busy": Out(1),
-            "fault": Out(Fault),
-            "halt": In(1),
-        })
+        super().__init__(
+            {
+                "instruction": In(stream.Signature(Issued)),
+                "tokens": Out(TokenPort()),
+                "give": Out(UNITS),
+                "retired": Out(1),
+                "retired_index": Out(INDEX_BITS),
+                "busy": Out(1),
+                "fault": Out(Fault),
+                "halt": In(1),
+            }
+        )
 
 
 class SramRead(wiring.Signature):
     """Read port seen from the reader: a request is taken with valid and ready, data comes READ_LATENCY cycles later."""
 
     def __init__(self, depth: int, width: int):
-        super().__init__({
-            "valid": Out(1), "ready": In(1), "address": Out(ceil_log2(depth)), "data": In(width),
-        })
+        super().__init__(
+            {
+                "valid": Out(1),
+                "ready": In(1),
+                "address": Out(ceil_log2(depth)),
+                "data": In(width),
+            }
+        )
 
 
 class SramWrite(wiring.Signature):
     """Write port seen from the writer: taken with valid and ready; `mask` has a bit for each byte of `data`."""
 
     def __init__(self, depth: int, width: int):
-        super().__init__({
-            "valid": Out(1), "ready": In(1), "address": Out(ceil_log2(depth)), "data": Out(width),
-            "mask": Out(width // 8),
-        })
+        super().__init__(
+            {
+                "valid": Out(1),
+                "ready": In(1),
+                "address": Out(ceil_log2(depth)),
+                "data": Out(width),
+                "mask": Out(width // 8),
+            }
+        )
 
 
 class ReadBus(wiring.Signature):
@@ -122,10 +148,14 @@ class ReadBus(wiring.Signature):
     """
 
     def __init__(self, config: Config):
-        super().__init__({
-            "request": Out(stream.Signature(data.StructLayout({"address": config.axi_addr_bits, "beats": 8}))),
-            "beat_valid": In(1), "beat_data": In(config.axi_data_bits), "beat_error": In(1),
-        })
+        super().__init__(
+            {
+                "request": Out(stream.Signature(data.StructLayout({"address": config.axi_addr_bits, "beats": 8}))),
+                "beat_valid": In(1),
+                "beat_data": In(config.axi_data_bits),
+                "beat_error": In(1),
+            }
+        )
 
 
 class WriteBus(wiring.Signature):
@@ -136,12 +166,18 @@ class WriteBus(wiring.Signature):
     """
 
     def __init__(self, config: Config):
-        super().__init__({
-            "request": Out(stream.Signature(data.StructLayout({"address": config.axi_addr_bits, "beats": 8}))),
-            "beat": Out(stream.Signature(data.StructLayout({
-                "data": config.axi_data_bits, "strobe": config.axi_bytes, "last": 1}))),
-            "done": In(1), "error": In(1),
-        })
+        super().__init__(
+            {
+                "request": Out(stream.Signature(data.StructLayout({"address": config.axi_addr_bits, "beats": 8}))),
+                "beat": Out(
+                    stream.Signature(
+                        data.StructLayout({"data": config.axi_data_bits, "strobe": config.axi_bytes, "last": 1})
+                    )
+                ),
+                "done": In(1),
+                "error": In(1),
+            }
+        )
 
 
 class Regions(wiring.Signature):
