@@ -27,7 +27,7 @@ class Value:
 
 @dataclass(frozen=True, eq=False)
 class Conv:
-    """A convolution, or what is one to the array (MatMul and Gemm: kernel 1x1, or the whole height x width after Flatten).
+    """A convolution, or what is one to the array (MatMul, Gemm: kernel 1x1, or the whole height x width after Flatten).
 
     out = clamp(rint(float32(sum (x - x_zero_point) * weights + bias) * scale) + out_zero_point, low, high), where x
     outside the input is x_zero_point. `weights` int8 [O, C / groups, kernel y, kernel x]; `bias` int32 [O]; `scale`
@@ -50,10 +50,17 @@ class Conv:
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Output height and width for an input of that size (ONNX Conv, explicit pads)."""
-        sizes = zip((height, width), self.weights.shape[2:], self.stride, self.dilation,
-                    (self.pads[0] + self.pads[2], self.pads[1] + self.pads[3]), strict=True)
-        rows, columns = ((size + pad - dilation * (kernel - 1) - 1) // stride + 1
-                         for size, kernel, stride, dilation, pad in sizes)
+        sizes = zip(
+            (height, width),
+            self.weights.shape[2:],
+            self.stride,
+            self.dilation,
+            (self.pads[0] + self.pads[2], self.pads[1] + self.pads[3]),
+            strict=True,
+        )
+        rows, columns = (
+            (size + pad - dilation * (kernel - 1) - 1) // stride + 1 for size, kernel, stride, dilation, pad in sizes
+        )
         return rows, columns
 
     def macs(self, graph: "Graph") -> int:
@@ -66,8 +73,8 @@ class Conv:
 class Port:
     """A network input or output as the user sees it, and the value behind it.
 
-    `shape` and `dtype` ("int8", "uint8", "float32") are the model's. The array, quantized with the value's scale and zero
-    point to `quantized` ("int8" or "uint8"), transposed by `order` and reshaped, has the dims of `value`.
+    `shape` and `dtype` ("int8", "uint8", "float32") are the model's. The array, quantized with the value's scale and
+    zero point to `quantized` ("int8" or "uint8"), transposed by `order` and reshaped, has the dims of `value`.
     """
 
     name: str
@@ -98,8 +105,10 @@ def verify(graph: Graph) -> Graph:
             raise SystolithError(f"Layer '{layer.name}' must read a value made before it, not '{layer.input}'")
         batch, channels, height, width = graph.values[layer.input].dims
         if layer.weights.shape[1] * layer.groups != channels:
-            raise SystolithError(f"Layer '{layer.name}' must have weights for {channels} channels, "
-                                 f"not {layer.weights.shape[1]} x {layer.groups} groups")
+            raise SystolithError(
+                f"Layer '{layer.name}' must have weights for {channels} channels, "
+                f"not {layer.weights.shape[1]} x {layer.groups} groups"
+            )
         expected = (batch, layer.weights.shape[0], *layer.output_size(height, width))
         if graph.values[layer.output].dims != expected or min(expected) < 1:
             raise SystolithError(f"Layer '{layer.name}' must make {expected}, not {graph.values[layer.output].dims}")

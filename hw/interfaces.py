@@ -80,8 +80,9 @@ def payload(form: isa.Format, word):
 class TokenPort(wiring.Signature):
     """A unit's (or a unit stage's) side of the token counters.
 
-    `need`: mask of units a token is needed from; `ready`: each of them has one (combinational); `take`: consume them, in
-    a cycle with `ready`. `need` = 0 is always ready. `index`: the instruction that needs them, for the watchdog's report.
+    `need`: mask of units a token is needed from; `ready`: each of them has one (combinational); `take`: consume
+    them, in a cycle with `ready`. `need` = 0 is always ready. `index`: the instruction that needs
+    them, for the watchdog's report.
     """
 
     def __init__(self):
@@ -143,8 +144,8 @@ class SramWrite(wiring.Signature):
 class ReadBus(wiring.Signature):
     """Bursts from memory, seen from a requester (fetch, load units).
 
-    `request`: byte address (a multiple of the beat) and beats - 1; it never crosses 4 KiB. Beats come back in the order of
-    the requests, one `beat_valid` a cycle, and cannot be refused: ask only for what there is room for.
+    `request`: byte address (a multiple of the beat) and beats - 1; it never crosses 4 KiB. Beats come back in the order
+    of the requests, one `beat_valid` a cycle, and cannot be refused: ask only for what there is room for.
     """
 
     def __init__(self, config: Config):

@@ -1,7 +1,7 @@
 """Verilog from components. Modules that repeat many times are converted once and instantiated by name.
 
-Amaranth emits a module for every submodule object, so a 256 x 256 array of submodules would take hours. A component whose
-`elaborate` instantiates others by name lists them in `parts`, a dict of module name -> Component; here they are
+Amaranth emits a module for every submodule object, so a 256 x 256 array of submodules would take hours. A component
+whose `elaborate` instantiates others by name lists them in `parts`, a dict of module name -> Component; here they are
 collected and converted once each.
 """
 

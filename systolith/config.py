@@ -74,23 +74,43 @@ class Config:
                 raise SystolithError(f"Config field '{field.name}' must be an integer, not {value!r}")
         self._check("array", 4 <= self.array <= 256 and self.array % 4 == 0, "a multiple of 4 from 4 to 256")
         self._check("act_banks", 1 <= self.act_banks <= 16, "from 1 to 16")
-        self._check("act_depth", self.act_depth <= 1 << 18 and self.act_depth % self.act_banks == 0
-                    and _power_of_two(self.act_depth // self.act_banks) and self.act_depth // self.act_banks >= 16,
-                    "act_banks times a power of two of at least 16, and at most 262144")
-        self._check("weight_depth", 2 * self.array <= self.weight_depth <= 1 << 18,
-                    f"from {2 * self.array} (two tiles) to 262144")
-        self._check("acc_depth", _power_of_two(self.acc_depth) and 8 <= self.acc_depth <= 1 << 14,
-                    "a power of two from 8 to 16384")
+        self._check(
+            "act_depth",
+            self.act_depth <= 1 << 18
+            and self.act_depth % self.act_banks == 0
+            and _power_of_two(self.act_depth // self.act_banks)
+            and self.act_depth // self.act_banks >= 16,
+            "act_banks times a power of two of at least 16, and at most 262144",
+        )
+        self._check(
+            "weight_depth",
+            2 * self.array <= self.weight_depth <= 1 << 18,
+            f"from {2 * self.array} (two tiles) to 262144",
+        )
+        self._check(
+            "acc_depth",
+            _power_of_two(self.acc_depth) and 8 <= self.acc_depth <= 1 << 14,
+            "a power of two from 8 to 16384",
+        )
         self._check("param_depth", 2 <= self.param_depth <= 1 << 12, "from 2 to 4096")
-        self._check("sfu_lanes", 1 <= self.sfu_lanes <= self.array and self.array % self.sfu_lanes == 0,
-                    f"a divisor of array ({self.array})")
+        self._check(
+            "sfu_lanes",
+            1 <= self.sfu_lanes <= self.array and self.array % self.sfu_lanes == 0,
+            f"a divisor of array ({self.array})",
+        )
         self._check("axi_data_bits", self.axi_data_bits in (64, 128, 256), "64, 128 or 256")
         self._check("axi_addr_bits", 32 <= self.axi_addr_bits <= 64, "from 32 to 64")
-        self._check("axi_burst", _power_of_two(self.axi_burst) and self.axi_burst <= 256
-                    and self.axi_burst * self.axi_bytes <= 4096, "a power of two, at most 256 beats and 4096 bytes")
+        self._check(
+            "axi_burst",
+            _power_of_two(self.axi_burst) and self.axi_burst <= 256 and self.axi_burst * self.axi_bytes <= 4096,
+            "a power of two, at most 256 beats and 4096 bytes",
+        )
         self._check("axi_outstanding", 1 <= self.axi_outstanding <= 64, "from 1 to 64")
-        self._check("axi_buffer", _power_of_two(self.axi_buffer) and 2 * self.axi_burst <= self.axi_buffer <= 4096,
-                    f"a power of two from {2 * self.axi_burst} (2 * axi_burst) to 4096")
+        self._check(
+            "axi_buffer",
+            _power_of_two(self.axi_buffer) and 2 * self.axi_burst <= self.axi_buffer <= 4096,
+            f"a power of two from {2 * self.axi_burst} (2 * axi_burst) to 4096",
+        )
         self._check("queue_depth", 2 <= self.queue_depth <= 64, "from 2 to 64")
         self._check("token_bits", 2 <= self.token_bits <= 8, "from 2 to 8")
 
@@ -133,19 +153,74 @@ PRESETS = {
     config.name: config
     for config in (
         # For tests: every boundary is close.
-        Config("tiny4", array=4, act_depth=512, act_banks=2, weight_depth=256, acc_depth=64, param_depth=16,
-               sfu_lanes=2, axi_data_bits=64, axi_addr_bits=32, axi_burst=16, axi_outstanding=4, axi_buffer=64,
-               queue_depth=4),
+        Config(
+            "tiny4",
+            array=4,
+            act_depth=512,
+            act_banks=2,
+            weight_depth=256,
+            acc_depth=64,
+            param_depth=16,
+            sfu_lanes=2,
+            axi_data_bits=64,
+            axi_addr_bits=32,
+            axi_burst=16,
+            axi_outstanding=4,
+            axi_buffer=64,
+            queue_depth=4,
+        ),
         # For a Lattice ECP5-85F: 64 multipliers in the array.
-        Config("ecp5_8", array=8, act_depth=4096, act_banks=4, weight_depth=2048, acc_depth=512, param_depth=64,
-               sfu_lanes=2, axi_data_bits=64, axi_addr_bits=32, axi_burst=64, axi_buffer=256, axi_outstanding=8),
+        Config(
+            "ecp5_8",
+            array=8,
+            act_depth=4096,
+            act_banks=4,
+            weight_depth=2048,
+            acc_depth=512,
+            param_depth=64,
+            sfu_lanes=2,
+            axi_data_bits=64,
+            axi_addr_bits=32,
+            axi_burst=64,
+            axi_buffer=256,
+            axi_outstanding=8,
+        ),
         # 128 KiB activations, 128 KiB weights, 64 KiB accumulators: the budget of the best-known academic generator.
-        Config("edge16", array=16, act_depth=8192, act_banks=4, weight_depth=8192, acc_depth=1024, param_depth=128,
-               sfu_lanes=16),
-        Config("edge32", array=32, act_depth=8192, act_banks=4, weight_depth=8192, acc_depth=1024, param_depth=128,
-               sfu_lanes=32, axi_data_bits=256),
-        Config("tpu256", array=256, act_depth=65536, act_banks=8, weight_depth=32768, acc_depth=8192, param_depth=256,
-               sfu_lanes=64, axi_data_bits=256, axi_burst=128, axi_buffer=512, axi_outstanding=32),
+        Config(
+            "edge16",
+            array=16,
+            act_depth=8192,
+            act_banks=4,
+            weight_depth=8192,
+            acc_depth=1024,
+            param_depth=128,
+            sfu_lanes=16,
+        ),
+        Config(
+            "edge32",
+            array=32,
+            act_depth=8192,
+            act_banks=4,
+            weight_depth=8192,
+            acc_depth=1024,
+            param_depth=128,
+            sfu_lanes=32,
+            axi_data_bits=256,
+        ),
+        Config(
+            "tpu256",
+            array=256,
+            act_depth=65536,
+            act_banks=8,
+            weight_depth=32768,
+            acc_depth=8192,
+            param_depth=256,
+            sfu_lanes=64,
+            axi_data_bits=256,
+            axi_burst=128,
+            axi_buffer=512,
+            axi_outstanding=32,
+        ),
     )
 }
 

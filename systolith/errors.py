@@ -1,4 +1,4 @@
-"""The one exception that means "the user's input, not our program": the command line prints it as one line, exit code 2."""
+"""The one exception that means "the user's input, not our program": printed as one line, exit code 2."""
 
 __all__ = ["SystolithError"]
 

@@ -1,4 +1,4 @@
-"""The instruction set: the only definition. Encoder, decoder, disassembler, hardware layouts and documents derive from it.
+"""The instruction set: the only definition. Encoder, decoder, disassembler, hardware and documents derive from it.
 
 An instruction is 128 bits, stored little-endian. Fields are packed from bit 0 up in the order of `HEADER` followed by
 the order of the format. Units run their instructions in order and apart from each other; `wait` and `signal` are masks
@@ -13,8 +13,23 @@ from dataclasses import dataclass, field
 from systolith.errors import SystolithError
 
 __all__ = [
-    "CONFIG_FORMATS", "ERRORS", "FORMATS", "HEADER", "INSTRUCTION_BYTES", "Field", "Format", "Instruction", "Opcode",
-    "Region", "Unit", "decode", "decode_program", "disassemble", "encode", "encode_program", "make",
+    "CONFIG_FORMATS",
+    "ERRORS",
+    "FORMATS",
+    "HEADER",
+    "INSTRUCTION_BYTES",
+    "Field",
+    "Format",
+    "Instruction",
+    "Opcode",
+    "Region",
+    "Unit",
+    "decode",
+    "decode_program",
+    "disassemble",
+    "encode",
+    "encode_program",
+    "make",
 ]
 
 INSTRUCTION_BYTES = 16
@@ -44,7 +59,7 @@ class Unit(enum.IntEnum):
 
 
 class Region(enum.IntEnum):
-    """Numbers of the memory regions by convention; hardware treats all eight alike, except that it fetches from CODE."""
+    """Numbers of the memory regions by convention; hardware treats all eight alike, but it fetches from CODE."""
 
     CODE = 0
     WEIGHTS = 1
@@ -133,8 +148,11 @@ def _define(name: str, opcode: Opcode, units: tuple[Unit, ...], doc: str, *field
 
 
 _define(
-    "CONFIG.LOAD_A.source", Opcode.CONFIG, (Unit.LOAD_A,),
-    "Rows in memory. A row with y outside [0, height), and a byte outside [0, row_bytes) of its row, reads as zero_point.",
+    "CONFIG.LOAD_A.source",
+    Opcode.CONFIG,
+    (Unit.LOAD_A,),
+    "Rows in memory. A row with y outside [0, height), and a byte outside [0, row_bytes) of its row, "
+    "reads as zero_point.",
     Field("row_pitch", 32, "bytes from one loaded row to the next (wraps at 2^32)"),
     Field("height", 14, "rows that exist: y in [0, height)"),
     Field("row_step", 6, "increment of y from one loaded row to the next"),
@@ -142,7 +160,9 @@ _define(
     group=0,
 )
 _define(
-    "CONFIG.LOAD_A.window", Opcode.CONFIG, (Unit.LOAD_A,),
+    "CONFIG.LOAD_A.window",
+    Opcode.CONFIG,
+    (Unit.LOAD_A,),
     "How bytes of a row become SRAM words: word x takes `length` bytes from byte x0 + x * step, at byte lane `lane`.",
     Field("step", 12, "bytes from one word's window to the next; at least 1"),
     Field("length", 9, "bytes written in each word, 1 to N; lane + length <= N; other bytes of the word are kept"),
@@ -152,7 +172,9 @@ _define(
     group=1,
 )
 _define(
-    "CONFIG.EXECUTE.input", Opcode.CONFIG, (Unit.EXECUTE,),
+    "CONFIG.EXECUTE.input",
+    Opcode.CONFIG,
+    (Unit.EXECUTE,),
     "The input tensor. A position outside [0, height) x [0, width) reads as zero_point in every channel.",
     Field("height", 14, "rows of the tensor"),
     Field("width", 14, "columns of the tensor"),
@@ -162,7 +184,9 @@ _define(
     group=0,
 )
 _define(
-    "CONFIG.EXECUTE.kernel", Opcode.CONFIG, (Unit.EXECUTE,),
+    "CONFIG.EXECUTE.kernel",
+    Opcode.CONFIG,
+    (Unit.EXECUTE,),
     "The K tiles, in the order kernel y (outermost), kernel x, channel block (innermost).",
     Field("kernel_y", 8, "kernel rows, at least 1"),
     Field("kernel_x", 8, "kernel columns, at least 1"),
@@ -174,7 +198,9 @@ _define(
     group=1,
 )
 _define(
-    "CONFIG.SFU.output", Opcode.CONFIG, (Unit.SFU,),
+    "CONFIG.SFU.output",
+    Opcode.CONFIG,
+    (Unit.SFU,),
     "Output quantization and layout.",
     Field("zero_point", 8, "added after rounding", signed=True),
     Field("clamp_min", 8, "smallest output", signed=True),
@@ -183,57 +209,78 @@ _define(
     group=0,
 )
 _define(
-    "CONFIG.STORE.target", Opcode.CONFIG, (Unit.STORE,),
+    "CONFIG.STORE.target",
+    Opcode.CONFIG,
+    (Unit.STORE,),
     "Rows in SRAM and in memory.",
     Field("row_pitch", 32, "bytes from one stored row to the next (wraps at 2^32)"),
     Field("row_stride", 18, "SRAM words from one row to the next"),
     group=0,
 )
 _define(
-    "LOAD.W", Opcode.LOAD, (Unit.LOAD_W,),
+    "LOAD.W",
+    Opcode.LOAD,
+    (Unit.LOAD_W,),
     "Copy words * N contiguous bytes from memory to weight or parameter SRAM.",
-    _REGION, _OFFSET,
+    _REGION,
+    _OFFSET,
     Field("sram", 18, "first destination: a word of weight SRAM, or an N-byte chunk of parameter SRAM (8 to a word)"),
     Field("words", 20, "N-byte words to copy, at least 1"),
     Field("target", 1, "0 weight SRAM, 1 parameter SRAM"),
 )
 _define(
-    "LOAD.A", Opcode.LOAD, (Unit.LOAD_A,),
-    "Load rows x cols words of activation SRAM: word (r, x) goes to sram + r * row_stride + x, from row y0 + r * row_step.",
-    _REGION, _OFFSET,
+    "LOAD.A",
+    Opcode.LOAD,
+    (Unit.LOAD_A,),
+    "Load rows x cols words of activation SRAM: word (r, x) goes to sram + r * row_stride + x, "
+    "from row y0 + r * row_step.",
+    _REGION,
+    _OFFSET,
     Field("sram", 18, "first word of activation SRAM"),
-    _ROWS, _COLS,
+    _ROWS,
+    _COLS,
     Field("x0", 16, "byte of the row where the window of column 0 starts", signed=True),
     Field("y0", 14, "number of the first row; `offset` is where its byte 0 is (or would be)", signed=True),
 )
 _define(
-    "EXECUTE", Opcode.EXECUTE, (Unit.EXECUTE,),
-    "For every K tile (ky, kx, block): take the next N weight words, and for every output (oy, ox) multiply-accumulate the "
-    "input word at y = y0 + oy * stride_y + ky * dilation_y, x = x0 + ox * stride_x + kx * dilation_x, which lies at "
-    "act + block * block_stride + y * row_stride + x (mod 2^18), into accumulator row acc + oy * cols + ox.",
+    "EXECUTE",
+    Opcode.EXECUTE,
+    (Unit.EXECUTE,),
+    "For every K tile (ky, kx, block): take the next N weight words, and for every output (oy, ox) multiply-accumulate "
+    "the input word at y = y0 + oy * stride_y + ky * dilation_y, x = x0 + ox * stride_x + kx * dilation_x, which lies "
+    "at act + block * block_stride + y * row_stride + x (mod 2^18), into accumulator row acc + oy * cols + ox.",
     Field("act", 18, "where word (0, 0) of channel block 0 is, or would be (wraps at 2^18)"),
     Field("weight", 18, "first weight word; K tile k is at weight + k * N, row r of a tile is word r"),
     Field("y0", 14, "input row of output row 0 and kernel row 0", signed=True),
     Field("x0", 14, "input column of output column 0 and kernel column 0", signed=True),
-    _ROWS, _COLS, _ACC,
+    _ROWS,
+    _COLS,
+    _ACC,
     Field("accumulate", 1, "0: the first K tile overwrites the accumulators, 1: it adds to them"),
 )
 _define(
-    "SFU", Opcode.SFU, (Unit.SFU,),
+    "SFU",
+    Opcode.SFU,
+    (Unit.SFU,),
     "Requantize rows x cols accumulator rows into activation SRAM at dst + oy * row_stride + ox: "
     "clamp(rint(float32(acc + bias) * scale) + zero_point).",
     Field("mode", 4, "0: accumulators to int8"),
     _ACC,
     Field("dst", 18, "first word of activation SRAM written"),
-    _ROWS, _COLS,
+    _ROWS,
+    _COLS,
     Field("param", 12, "word of parameter SRAM: bias and scale of N channels"),
 )
 _define(
-    "STORE", Opcode.STORE, (Unit.STORE,),
+    "STORE",
+    Opcode.STORE,
+    (Unit.STORE,),
     "Store rows x cols words of activation SRAM, N bytes each, contiguous within a row.",
-    _REGION, _OFFSET,
+    _REGION,
+    _OFFSET,
     Field("sram", 18, "first word of activation SRAM"),
-    _ROWS, _COLS,
+    _ROWS,
+    _COLS,
 )
 _define("FENCE", Opcode.FENCE, (Unit.CONTROL,), "Dispatch nothing more until every unit is idle.")
 _define("END", Opcode.END, (Unit.CONTROL,), "Wait until every unit is idle and every write is acknowledged; then done.")
@@ -265,8 +312,13 @@ def make(name: str, wait: int = 0, signal: int = 0, **values: int) -> Instructio
 def encode(instruction: Instruction) -> bytes:
     """The 16 bytes. Raises SystolithError for a value that does not fit its field."""
     form = instruction.form
-    header = {"opcode": form.opcode, "unit": instruction.unit, "wait": instruction.wait, "signal": instruction.signal,
-              "reserved": 0}
+    header = {
+        "opcode": form.opcode,
+        "unit": instruction.unit,
+        "wait": instruction.wait,
+        "signal": instruction.signal,
+        "reserved": 0,
+    }
     word, position = _pack(form.name, HEADER, header, 0)
     if form.group is not None:
         word |= form.group << position
@@ -275,7 +327,7 @@ def encode(instruction: Instruction) -> bytes:
 
 
 def decode(data: bytes, index: int = 0) -> Instruction:
-    """The instruction in 16 bytes. Raises SystolithError naming `index` for an undefined one, or for set unused bits."""
+    """The instruction in 16 bytes. Raises SystolithError naming `index` if it is undefined or unused bits are set."""
     if len(data) != INSTRUCTION_BYTES:
         raise SystolithError(f"Instruction {index} must have {INSTRUCTION_BYTES} bytes, not {len(data)}")
     word = int.from_bytes(data, "little")
@@ -298,7 +350,7 @@ def decode_program(code: bytes) -> Iterator[Instruction]:
     if len(code) % INSTRUCTION_BYTES:
         raise SystolithError(f"Code must be a multiple of {INSTRUCTION_BYTES} bytes, not {len(code)}")
     for index in range(len(code) // INSTRUCTION_BYTES):
-        yield decode(code[index * INSTRUCTION_BYTES:][:INSTRUCTION_BYTES], index)
+        yield decode(code[index * INSTRUCTION_BYTES :][:INSTRUCTION_BYTES], index)
 
 
 def disassemble(instruction: Instruction) -> str:
@@ -342,7 +394,8 @@ def _format_of(header: Mapping[str, int], group: int, index: int) -> Format:
     except (ValueError, KeyError):
         raise SystolithError(
             f"Instruction {index} must be a defined opcode of its unit, not opcode {header['opcode']}, "
-            f"unit {header['unit']}, group {group}") from None
+            f"unit {header['unit']}, group {group}"
+        ) from None
 
 
 _BY_NAME = {form.name: form for form in (*FORMATS.values(), *CONFIG_FORMATS.values())}

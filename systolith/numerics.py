@@ -1,4 +1,4 @@
-"""Quantized arithmetic on NumPy arrays: the contract between golden model, instruction simulator, hardware and compiler."""
+"""Quantized arithmetic on NumPy arrays: the contract of golden model, instruction simulator, hardware and compiler."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,6 @@ def requantize(
     the int8 domain and at most as wide. Measured equal to ONNX Runtime's QLinearConv in millions of outputs.
     """
     product = round_to_float32(accumulator) * np.asarray(scale, np.float32)
-    # Far outside int8 the integer conversion would overflow; anything beyond +-512 saturates whatever the zero point is.
+    # Far outside int8 the integer conversion would overflow; beyond +-512 all saturates, whatever the zero point.
     rounded = np.rint(np.clip(product, np.float32(-512), np.float32(512))).astype(np.int32)
     return np.clip(rounded + zero_point, low, high).astype(np.int8)

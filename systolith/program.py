@@ -7,8 +7,9 @@ Little-endian. A header of 64 bytes, a table of sections, the sections, each ali
                                        52 zero, 60 CRC-32 of bytes 0..59 and the section table u32
     64 section table: per section kind u32, CRC-32 u32, offset u64, size u64
 
-Sections: CODE (instructions), WEIGHTS (weights and parameters as region WEIGHTS holds them), TENSORS (128-byte records),
-META (JSON: names, layers), MODEL (the ONNX file it was compiled from, for `run --check`). A loader checks all of it before it trusts any of it.
+Sections: CODE (instructions), WEIGHTS (weights and parameters as region WEIGHTS holds them), TENSORS (128-byte
+records), META (JSON: names, layers), MODEL (the ONNX file it was compiled from, for `run --check`). A loader checks all
+of it before it trusts any of it.
 """
 
 import enum
@@ -60,9 +61,9 @@ class Layout(enum.IntEnum):
 class Tensor:
     """A network input or output: the host's view (name, shape, dtype) and where and how the accelerator keeps it.
 
-    The host array of `shape` is quantized to `quantized` ("int8" or "uint8") by `scale` and `zero_point` when `dtype` is
-    float32, its axes are permuted by `order`, and the result is reshaped to `dims` = (batch, channels, height, width),
-    which lies at `offset` of `region` in `layout`. Outputs go the same way back.
+    The host array of `shape` is quantized to `quantized` ("int8" or "uint8") by `scale` and `zero_point` when `dtype`
+    is float32, its axes are permuted by `order`, and the result is reshaped to `dims` = (batch, channels, height,
+    width), which lies at `offset` of `region` in `layout`. Outputs go the same way back.
     """
 
     name: str
@@ -89,7 +90,8 @@ class Tensor:
 class Program:
     """A compiled network for one configuration. `meta` is JSON: "model", "layers" and whatever reports want to show.
 
-    `model` holds the ONNX file's bytes. `meta["layers"]` is a list of {"name", "op", "macs", "first", "last"}: instruction indices, both inclusive.
+    `model` holds the ONNX file's bytes. `meta["layers"]` is a list of {"name", "op", "macs", "first",
+    "last"}: instruction indices, both inclusive.
     """
 
     fingerprint: int
@@ -117,7 +119,8 @@ class Program:
         if self.fingerprint != config.fingerprint:
             raise SystolithError(
                 f"Program must be compiled for configuration '{config.name}' (fingerprint {config.fingerprint:016x}), "
-                f"not for fingerprint {self.fingerprint:016x}")
+                f"not for fingerprint {self.fingerprint:016x}"
+            )
 
 
 def save(program: Program, path: Path) -> None:
@@ -168,8 +171,17 @@ def to_bytes(program: Program) -> bytes:
     for kind, content in sections.items():
         table += SECTION.pack(kind, zlib.crc32(content), start + len(body), len(content))
         body += content.ljust(_aligned(len(content)), b"\0")
-    header = HEADER.pack(MAGIC, VERSION, len(sections), program.fingerprint, program.array, program.scratch_bytes,
-                         sizes[Region.INPUT], sizes[Region.OUTPUT], 0)[:-4]
+    header = HEADER.pack(
+        MAGIC,
+        VERSION,
+        len(sections),
+        program.fingerprint,
+        program.array,
+        program.scratch_bytes,
+        sizes[Region.INPUT],
+        sizes[Region.OUTPUT],
+        0,
+    )[:-4]
     header += struct.pack("<I", zlib.crc32(header + table))
     return (header + table).ljust(start, b"\0") + body
 
@@ -177,15 +189,17 @@ def to_bytes(program: Program) -> bytes:
 def from_bytes(data: bytes, where: str = "program") -> Program:
     """Parse and check what `to_bytes` wrote; `where` names the source in errors."""
     if len(data) < HEADER.size or data[:8] != MAGIC:
-        raise SystolithError(f"{where}: must start with a {HEADER.size}-byte header of magic {MAGIC.decode()!r}, "
-                             f"not {data[:8]!r} ({len(data)} bytes)")
+        raise SystolithError(
+            f"{where}: must start with a {HEADER.size}-byte header of magic {MAGIC.decode()!r}, "
+            f"not {data[:8]!r} ({len(data)} bytes)"
+        )
     _, version, count, fingerprint, array, scratch, _, _, crc = HEADER.unpack_from(data)
     if version != VERSION:
         raise SystolithError(f"{where}: version must be {VERSION}, not {version} (offset 8)")
     end = HEADER.size + count * SECTION.size
     if len(data) < end:
         raise SystolithError(f"{where}: truncated: section table needs {end} bytes, file has {len(data)}")
-    if zlib.crc32(data[:HEADER.size - 4] + data[HEADER.size:end]) != crc:
+    if zlib.crc32(data[: HEADER.size - 4] + data[HEADER.size : end]) != crc:
         raise SystolithError(f"{where}: corrupt: CRC of header and section table differs (offset {HEADER.size - 4})")
     sections = dict(_read_section(data, i, where) for i in range(count))
     if missing := set(Section) - sections.keys():
@@ -195,18 +209,26 @@ def from_bytes(data: bytes, where: str = "program") -> Program:
     records = TENSOR.iter_unpack(sections[Section.TENSORS])
     tensors = [_unpack_tensor(name, record) for name, record in zip(names, records, strict=True)]
     return Program(
-        fingerprint, array, sections[Section.CODE], sections[Section.WEIGHTS],
-        tuple(t for direction, t in tensors if direction == 0), tuple(t for direction, t in tensors if direction == 1),
-        scratch, sections[Section.MODEL], meta)
+        fingerprint,
+        array,
+        sections[Section.CODE],
+        sections[Section.WEIGHTS],
+        tuple(t for direction, t in tensors if direction == 0),
+        tuple(t for direction, t in tensors if direction == 1),
+        scratch,
+        sections[Section.MODEL],
+        meta,
+    )
 
 
 def _read_section(data: bytes, i: int, where: str) -> tuple[Section, bytes]:
     kind, crc, offset, size = SECTION.unpack_from(data, HEADER.size + i * SECTION.size)
     section = Section(kind)
     if offset + size > len(data):
-        raise SystolithError(f"{where}: truncated: section {section.name} ends at offset {offset + size}, "
-                             f"file has {len(data)} bytes")
-    content = data[offset:offset + size]
+        raise SystolithError(
+            f"{where}: truncated: section {section.name} ends at offset {offset + size}, file has {len(data)} bytes"
+        )
+    content = data[offset : offset + size]
     if zlib.crc32(content) != crc:
         raise SystolithError(f"{where}: corrupt: CRC of section {section.name} differs (offset {offset})")
     if section == Section.CODE and size % INSTRUCTION_BYTES:
@@ -218,16 +240,38 @@ def _pack_tensor(direction: int, t: Tensor) -> bytes:
     if len(t.shape) > 8:
         raise SystolithError(f"Tensor '{t.name}' must have at most 8 dimensions, not {len(t.shape)}")
     flags = DTYPES.index(t.dtype) << 4 | DTYPES.index(t.quantized)
-    return TENSOR.pack(direction, flags, t.layout, len(t.shape), t.zero_point, t.scale, t.region, t.offset, 0, *t.dims,
-                       *_padded(t.shape), *_padded(t.order))
+    return TENSOR.pack(
+        direction,
+        flags,
+        t.layout,
+        len(t.shape),
+        t.zero_point,
+        t.scale,
+        t.region,
+        t.offset,
+        0,
+        *t.dims,
+        *_padded(t.shape),
+        *_padded(t.order),
+    )
 
 
 def _unpack_tensor(name: str, record: tuple) -> tuple[int, Tensor]:
     direction, flags, layout, rank, zero_point, scale, region, offset, _ = record[:9]
     dims, shape, order = record[9:13], record[13:21], record[21:29]
     return direction, Tensor(
-        name, tuple(shape[:rank]), DTYPES[flags >> 4], Region(region), offset, tuple(dims), tuple(order[:rank]),
-        Layout(layout), DTYPES[flags & 15], scale, zero_point)
+        name,
+        tuple(shape[:rank]),
+        DTYPES[flags >> 4],
+        Region(region),
+        offset,
+        tuple(dims),
+        tuple(order[:rank]),
+        Layout(layout),
+        DTYPES[flags & 15],
+        scale,
+        zero_point,
+    )
 
 
 def _padded(values: tuple[int, ...]) -> tuple[int, ...]:

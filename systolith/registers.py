@@ -1,10 +1,24 @@
-"""The AXI4-Lite register map: 32-bit registers at byte offsets. Hardware, harnesses, C header and documents derive from it."""
+"""The AXI4-Lite register map: 32-bit registers at byte offsets. Hardware, harnesses and documents derive from it."""
 
 from dataclasses import dataclass
 
-__all__ = ["ADDRESS_BITS", "CONTROL_RESET", "CONTROL_START", "COUNTERS", "IRQ_CLEAR", "IRQ_ENABLE", "MAGIC",
-           "REGIONS", "REGISTERS", "STATUS_BUSY", "STATUS_DONE", "STATUS_ERROR", "Register", "counter_offset",
-           "region_offset"]
+__all__ = [
+    "ADDRESS_BITS",
+    "CONTROL_RESET",
+    "CONTROL_START",
+    "COUNTERS",
+    "IRQ_CLEAR",
+    "IRQ_ENABLE",
+    "MAGIC",
+    "REGIONS",
+    "REGISTERS",
+    "STATUS_BUSY",
+    "STATUS_DONE",
+    "STATUS_ERROR",
+    "Register",
+    "counter_offset",
+    "region_offset",
+]
 
 ADDRESS_BITS = 12
 MAGIC = 0x5359_5354  # "SYST"
@@ -60,16 +74,31 @@ REGISTERS = (
     Register("version", 0x04, "ro", "version of registers and instructions"),
     Register("fingerprint_lo", 0x08, "ro", "configuration fingerprint, low word"),
     Register("fingerprint_hi", 0x0C, "ro", "configuration fingerprint, high word"),
-    Register("control", 0x10, "wo", "bit 0 start, bit 1 reset: stops all units, waits until the memory port is quiet, "
-             "clears status, queues and tokens; status.busy stays set until then"),
+    Register(
+        "control",
+        0x10,
+        "wo",
+        "bit 0 start, bit 1 reset: stops all units, waits until the memory port is quiet, "
+        "clears status, queues and tokens; status.busy stays set until then",
+    ),
     Register("status", 0x14, "ro", "bit 0 busy, bit 1 done, bit 2 error (sticky until start or reset)"),
     Register("irq", 0x18, "rw", "bit 0 enable; bit 1 pending, written as 1 to clear. Raised by done and by error"),
     Register("error", 0x1C, "ro", "bits 7:0 code, 15:8 unit, 31:16 detail"),
     Register("error_instruction", 0x20, "ro", "index of the instruction that failed"),
     Register("watchdog", 0x24, "rw", "cycles without progress until error WATCHDOG; 0 is off"),
-    *(Register(f"{name}_{half}", counter_offset(i) + 4 * (half == "hi"), "ro", doc)
-      for i, (name, doc) in enumerate(COUNTERS) for half in ("lo", "hi")),
-    *(Register(f"region{r}_{part}", region_offset(r, part), "rw",
-               "byte address" if part.startswith("base") else "bytes in the region; accesses stay below it")
-      for r in range(REGIONS) for part in ("base_lo", "base_hi", "limit_lo", "limit_hi")),
+    *(
+        Register(f"{name}_{half}", counter_offset(i) + 4 * (half == "hi"), "ro", doc)
+        for i, (name, doc) in enumerate(COUNTERS)
+        for half in ("lo", "hi")
+    ),
+    *(
+        Register(
+            f"region{r}_{part}",
+            region_offset(r, part),
+            "rw",
+            "byte address" if part.startswith("base") else "bytes in the region; accesses stay below it",
+        )
+        for r in range(REGIONS)
+        for part in ("base_lo", "base_hi", "limit_lo", "limit_hi")
+    ),
 )

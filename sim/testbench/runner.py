@@ -18,10 +18,10 @@ from typing import Any
 
 from amaranth.lib.wiring import Component
 from filelock import FileLock
-
-from systolith.config import Config
 from systolith.hw.verilog import emit
 from systolith.sim.toolchain import cache_folder, verilator
+
+from systolith.config import Config
 
 __all__ = ["Result", "run_bench"]
 
@@ -45,8 +45,15 @@ class Result:
     log: str
 
 
-def run_bench(component: Component, module: str, config: Config, seed: int = 1, top: str = "bench_top",
-              options: Mapping[str, Any] | None = None, testcase: str | None = None) -> Result:
+def run_bench(
+    component: Component,
+    module: str,
+    config: Config,
+    seed: int = 1,
+    top: str = "bench_top",
+    options: Mapping[str, Any] | None = None,
+    testcase: str | None = None,
+) -> Result:
     """Verilate `component` and run the cocotb tests of Python module `module` against it.
 
     `options` is any JSON the tests want (read as `Environment.options`), `testcase` one test's name.
@@ -59,16 +66,27 @@ def run_bench(component: Component, module: str, config: Config, seed: int = 1, 
         report, results = Path(scratch) / "report.json", Path(scratch) / "results.xml"
         log = Path(scratch) / "log.txt"
         environment = {
-            "SYSTOLITH_BENCH_CONFIG": json.dumps(asdict(config)), "SYSTOLITH_BENCH_SEED": str(seed),
-            "SYSTOLITH_BENCH_OPTIONS": json.dumps(dict(options or {})), "SYSTOLITH_BENCH_REPORT": str(report),
-            "COCOTB_LOG_LEVEL": "INFO", "NO_COLOR": "1",
+            "SYSTOLITH_BENCH_CONFIG": json.dumps(asdict(config)),
+            "SYSTOLITH_BENCH_SEED": str(seed),
+            "SYSTOLITH_BENCH_OPTIONS": json.dumps(dict(options or {})),
+            "SYSTOLITH_BENCH_REPORT": str(report),
+            "COCOTB_LOG_LEVEL": "INFO",
+            "NO_COLOR": "1",
         }
         runner = get_runner("verilator")
         failed, tests = True, 0
         with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-            runner.test(hdl_toplevel=top, hdl_toplevel_lang="verilog", test_module=module, build_dir=folder,
-                        test_dir=scratch, results_xml=str(results), extra_env=environment, log_file=log,
-                        testcase=testcase)
+            runner.test(
+                hdl_toplevel=top,
+                hdl_toplevel_lang="verilog",
+                test_module=module,
+                build_dir=folder,
+                test_dir=scratch,
+                results_xml=str(results),
+                extra_env=environment,
+                log_file=log,
+                testcase=testcase,
+            )
         if results.exists():
             tests, failures = get_results(results)
             failed = failures > 0 or tests == 0
@@ -77,8 +95,13 @@ def run_bench(component: Component, module: str, config: Config, seed: int = 1, 
         for entry in reports:
             for point, count in entry["coverage"].items():
                 coverage[point] = coverage.get(point, 0) + count
-        return Result(not failed, tests, sum(entry["cycles"] for entry in reports), coverage,
-                      log.read_text(errors="replace") if log.exists() else "")
+        return Result(
+            not failed,
+            tests,
+            sum(entry["cycles"] for entry in reports),
+            coverage,
+            log.read_text(errors="replace") if log.exists() else "",
+        )
 
 
 def _build(source: str, top: str) -> Path:
@@ -88,8 +111,9 @@ def _build(source: str, top: str) -> Path:
     tool = verilator()
     tool.apply()
     arguments = ["-O3", "--x-assign", "fast", "--noassert"]
-    key = hashlib.sha256("\0".join([
-        source, top, *arguments, WAIVERS, tool.version, importlib.metadata.version("cocotb")]).encode()).hexdigest()[:20]
+    key = hashlib.sha256(
+        "\0".join([source, top, *arguments, WAIVERS, tool.version, importlib.metadata.version("cocotb")]).encode()
+    ).hexdigest()[:20]
     folder = cache_folder() / "cocotb" / f"{top}_{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
@@ -100,8 +124,12 @@ def _build(source: str, top: str) -> Path:
             (folder / "waivers.vlt").write_text(WAIVERS)
             with (folder / "build.log").open("w") as log, contextlib.redirect_stdout(log):
                 get_runner("verilator").build(
-                    sources=[folder / "waivers.vlt", folder / f"{top}.v"], hdl_toplevel=top, build_dir=folder,
-                    build_args=arguments, log_file=folder / "verilator.log")
+                    sources=[folder / "waivers.vlt", folder / f"{top}.v"],
+                    hdl_toplevel=top,
+                    build_dir=folder,
+                    build_args=arguments,
+                    log_file=folder / "verilator.log",
+                )
             (folder / "finished").write_text("")
     os.utime(folder / "finished")
     return folder
