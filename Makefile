@@ -1,0 +1,70 @@
+# The two commands of a fresh clone are `make demo` and `make test`; both prepare .venv first.
+# Needed on the machine: python3 >= 3.11 with venv, g++, make, perl. All else comes from PyPI into .venv.
+
+PYTHON ?= python3
+CONFIG ?= edge16
+SEED ?= 1
+RUNS ?= 1
+LAYERS ?= 500
+WORKERS ?= auto
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Where the type checker finds `systolith.hw` and the other folders that the package maps (see pyproject.toml).
+TYPES := build/types/systolith
+
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint format docs verilog verify verify-long bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## make .venv with the package and its development tools, pinned by constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: python3 must be 3.11 or newer: set PYTHON=/path/to/python3.11 (found '$(PYTHON)')" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "error: python3 must have the venv module: install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@for tool in g++ perl; do command -v $$tool >/dev/null || \
+	  { echo "error: $$tool must be installed (Debian, Ubuntu: apt install g++ perl)" >&2; exit 1; }; done
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@mkdir -p $(TYPES) && for part in hw compiler sim fpga; do ln -sfn ../../../$$part $(TYPES)/$$part; done
+	@touch $@
+
+demo: setup ## generate, compile, and classify 100 images of digits on the RTL
+	$(BIN)/systolith demo
+
+test: setup ## run all tests
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: setup ## check style, types, and the generated Verilog; warnings are errors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --warnings
+	$(BIN)/python -m systolith.sim.lint tiny4 edge16
+
+format: setup ## format the Python code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: setup ## write docs/isa.md and docs/registers.md from their definitions
+	$(BIN)/systolith docs
+
+verilog: setup ## generate CONFIG (default edge16) into build/CONFIG
+	$(BIN)/systolith generate --config $(CONFIG) -o build/$(notdir $(basename $(CONFIG)))
+
+verify: setup ## run the cocotb testbenches on CONFIG with SEED, RUNS times
+	$(BIN)/systolith verify --config $(CONFIG) --seed $(SEED) --runs $(RUNS)
+
+verify-long: setup ## run LAYERS (default 500) random layers, configurations and memory stalls on the RTL
+	$(BIN)/python -m systolith.sim.campaign --layers $(LAYERS) --seed $(SEED)
+
+bench: setup ## measure utilization and simulation speed
+	$(BIN)/systolith bench
+
+clean: ## remove what was built here; simulator builds in the user's cache folder stay
+	rm -rf build .pytest_cache .ruff_cache .hypothesis systolith.egg-info $(VENV)
+	find . -name __pycache__ -prune -exec rm -rf {} +
