@@ -1,0 +1,167 @@
+"""The instruction simulator: runs a program's bytes on NumPy SRAMs, unit by unit, ordered by queues and tokens only.
+
+Each step advances one of: dispatch, the five units, where EXECUTE is two (its weight stage runs up to one instruction
+ahead, as in the hardware). With no seed they take turns; with a seed they advance by priorities that change at random
+now and then, which lets a unit run far ahead of another, so that a missing token shows as a wrong result. An
+instruction happens at once. There are no cycles here.
+"""
+
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from systolith.config import Config
+from systolith.errors import SystolithError
+from systolith.isa import CONFIG_FORMATS, INSTRUCTION_BYTES, Instruction, Opcode, Region, Unit, decode
+from systolith.sim import isa_units
+from systolith.sim.fault import HardwareFault
+from systolith.sim.image import Image
+from systolith.sim.isa_units import Refused, State
+
+__all__ = ["Simulator", "simulate"]
+
+ALL_UNITS = (1 << 6) - 1
+WEIGHTS_FIRST = 1 << Unit.LOAD_W
+"""The token that EXECUTE's weight stage takes; its row stage takes the others."""
+SHUFFLE = 1 / 64
+"""How often priorities change in a run with a seed."""
+
+
+def simulate(code: bytes, config: Config, memory: Image, seed: int | None = None) -> "Simulator":
+    """Run the program in region CODE of `memory` until END. Raises HardwareFault where the hardware would stop."""
+    simulator = Simulator(config, memory, seed, code)
+    simulator.run()
+    return simulator
+
+
+class Stage:
+    """A unit, or one of EXECUTE's two stages: its queue, the tokens it may take, its constants, what it does."""
+
+    def __init__(self, unit: Unit, depth: int, mask: int, act: Callable | None):
+        self.unit, self.depth, self.mask, self.act = unit, depth, mask, act
+        self.queue: deque = deque()
+        self.constants: dict[str, int] = {
+            f.name: 0 for (owner, _), form in CONFIG_FORMATS.items() if owner == unit for f in form.fields
+        }
+
+
+class Simulator:
+    """One accelerator. `steps` is instructions retired, by unit; `state` holds SRAMs, memory and byte counts."""
+
+    def __init__(self, config: Config, memory: Image, seed: int | None = None, code: bytes = b""):
+        self.config, self.memory, self.code = config, memory, code
+        self.rng = None if seed is None else random.Random(seed)
+        self.state = State.garbage(config, memory, np.random.default_rng(seed or 0))
+        self.tokens: Counter[tuple[int, int]] = Counter()
+        self.retired: Counter[Unit] = Counter()
+        self.index, self.done = 0, False
+        self.fetched: Instruction | None = None
+        depth = config.queue_depth
+        self.stages = {
+            Unit.LOAD_W: Stage(Unit.LOAD_W, depth, ALL_UNITS, isa_units.load_weights),
+            Unit.LOAD_A: Stage(Unit.LOAD_A, depth, ALL_UNITS, isa_units.load_activations),
+            Unit.EXECUTE: Stage(Unit.EXECUTE, depth, WEIGHTS_FIRST, None),
+            Unit.SFU: Stage(Unit.SFU, depth, ALL_UNITS, isa_units.sfu),
+            Unit.STORE: Stage(Unit.STORE, depth, ALL_UNITS, isa_units.store),
+        }
+        self.rows = Stage(Unit.EXECUTE, 1, ALL_UNITS & ~WEIGHTS_FIRST, isa_units.execute)
+
+    def run(self) -> None:
+        """Until END, or a fault."""
+        stages = (*self.stages.values(), self.rows)
+        moves: list[Callable[[], bool]] = [self._dispatch, *(lambda s=s: self._advance(s) for s in stages)]
+        if self.rng:
+            self.rng.shuffle(moves)
+        while not self.done:
+            if self.rng:
+                if self.rng.random() < SHUFFLE:
+                    self.rng.shuffle(moves)
+                progress = any(move() for move in moves)
+            else:
+                progress = sum([move() for move in moves])
+            if not progress:
+                raise self._stuck()
+
+    def _dispatch(self) -> bool:
+        """Move the next instruction to its unit's queue, if there is room."""
+        if self.done:
+            return False
+        self.fetched = instruction = self.fetched or self._fetch()
+        if instruction.unit == Unit.CONTROL:
+            if any(stage.queue for stage in (*self.stages.values(), self.rows)):
+                return False
+            self.done = instruction.form.opcode == Opcode.END
+        else:
+            stage = self.stages[instruction.unit]
+            if len(stage.queue) >= stage.depth:
+                return False
+            stage.queue.append((self.index, instruction, ()))
+        self.fetched = None
+        self.index += 1
+        return True
+
+    def _fetch(self) -> Instruction:
+        start = self.index * INSTRUCTION_BYTES
+        code = self.memory.region(Region.CODE)
+        if start + INSTRUCTION_BYTES > len(code):
+            raise self._fault("REGION_RANGE", Unit.CONTROL, self.index)
+        self.state.bytes_read += INSTRUCTION_BYTES
+        data = bytes(code[start : start + INSTRUCTION_BYTES])
+        try:
+            return decode(data, self.index)
+        except SystolithError:
+            raise self._fault("OPCODE", Unit.CONTROL, self.index) from None
+
+    def _advance(self, stage: Stage) -> bool:
+        """Run the instruction at the head of a stage's queue, if its tokens are there."""
+        if not stage.queue or (stage is self.stages[Unit.EXECUTE] and len(self.rows.queue) >= self.rows.depth):
+            return False
+        index, instruction, extra = stage.queue[0]
+        givers = self._givers(stage, instruction)
+        if not all(self.tokens[giver, stage.unit] for giver in givers):
+            return False
+        self.tokens.subtract((giver, stage.unit) for giver in givers)
+        try:
+            if instruction.form.opcode == Opcode.CONFIG:
+                stage.constants.update(instruction.values)
+            elif stage.act is None:
+                extra = (isa_units.read_weights(self.state, instruction, stage.constants),)
+            else:
+                stage.act(self.state, instruction, stage.constants, *extra)
+        except Refused as refused:
+            raise self._fault(refused.code, stage.unit, index) from None
+        stage.queue.popleft()
+        if stage.act is None:
+            self.rows.queue.append((index, instruction, extra))
+        else:
+            self._retire(stage.unit, index, instruction)
+        return True
+
+    def _retire(self, unit: Unit, index: int, instruction: Instruction) -> None:
+        self.retired[unit] += 1
+        for taker in _units(instruction.signal):
+            if self.tokens[unit, taker] == (1 << self.config.token_bits) - 1:
+                raise self._fault("TOKEN_OVERFLOW", unit, index)
+            self.tokens[unit, taker] += 1
+
+    def _givers(self, stage: Stage, instruction: Instruction) -> Iterable[int]:
+        return _units(instruction.wait & stage.mask)
+
+    def _stuck(self) -> HardwareFault:
+        """The fault of a program that can't go on: which unit waits for which tokens."""
+        for stage in (self.rows, *self.stages.values()):
+            if stage.queue:
+                index, instruction, _ = stage.queue[0]
+                missing = [g for g in self._givers(stage, instruction) if not self.tokens[g, stage.unit]]
+                if missing:
+                    return self._fault("WATCHDOG", stage.unit, index, sum(1 << giver for giver in missing))
+        return self._fault("WATCHDOG", Unit.CONTROL, self.index)
+
+    def _fault(self, code: str, unit: Unit, index: int, detail: int = 0) -> HardwareFault:
+        return HardwareFault(code, unit, index, detail, self.code or bytes(self.memory.region(Region.CODE)))
+
+
+def _units(mask: int) -> list[int]:
+    return [unit for unit in range(6) if mask >> unit & 1]

@@ -1,0 +1,135 @@
+"""The instruction simulator on hand-made programs: results, tokens, deadlock, and every refusal."""
+
+import numpy as np
+import pytest
+from handmade import Convolution, instructions, mask
+
+from systolith import PRESETS, Config, SystolithError
+from systolith.isa import Instruction, Region, Unit, encode_program, make
+from systolith.sim.fault import HardwareFault
+from systolith.sim.image import build
+from systolith.sim.isa_sim import simulate
+
+TINY = PRESETS["tiny4"]
+
+
+def run(case: Convolution, seed: int | None = None) -> np.ndarray:
+    image = build(case.program, {"x": case.input}, seed)
+    before = image.copy()
+    simulate(case.program.code, case.config, image, seed)
+    assert image.stray_writes(before) == []
+    return image.output(case.program.outputs[0], case.config.array)
+
+
+@pytest.mark.parametrize("config", [TINY, PRESETS["edge16"]], ids=lambda c: c.name)
+@pytest.mark.parametrize("seed", [None, 1, 2, 3])
+def test_convolution_equals_numpy(config: Config, seed: int | None):
+    case = Convolution(config, seed or 0)
+    assert np.array_equal(run(case, seed), case.output)
+
+
+def changed(index: int, **changes: int) -> list[Instruction]:
+    """The convolution with some fields, or `wait` and `signal`, of one instruction changed."""
+    listing = instructions(TINY, 5)
+    old = listing[index]
+    masks = {key: changes.pop(key, getattr(old, key)) for key in ("wait", "signal")}
+    listing[index] = make(old.form.name, **masks, **{**old.values, **changes})
+    return listing
+
+
+def fault_of(listing: list[Instruction] | bytes) -> HardwareFault:
+    code = listing if isinstance(listing, bytes) else encode_program(listing)
+    with pytest.raises(HardwareFault) as caught:
+        run(Convolution(TINY, code=code))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("listing", "code", "unit", "index"),
+    [
+        (changed(0, words=0), "OPERAND", Unit.LOAD_W, 0),
+        (changed(0, sram=8 * TINY.param_depth - 7), "SRAM_RANGE", Unit.LOAD_W, 0),
+        (changed(1, sram=TINY.weight_depth - 35), "SRAM_RANGE", Unit.LOAD_W, 1),
+        (changed(1, offset=33), "REGION_RANGE", Unit.LOAD_W, 1),
+        (changed(1, region=6), "REGION_RANGE", Unit.LOAD_W, 1),
+        (changed(3, lane=1), "OPERAND", Unit.LOAD_A, 4),
+        (changed(4, cols=0), "OPERAND", Unit.LOAD_A, 4),
+        (changed(4, sram=TINY.act_depth - 28), "SRAM_RANGE", Unit.LOAD_A, 4),
+        (changed(4, offset=1), "REGION_RANGE", Unit.LOAD_A, 4),
+        (changed(4, offset=0xFFFF_FFFF), "REGION_RANGE", Unit.LOAD_A, 4),
+        (changed(6, blocks=0), "OPERAND", Unit.EXECUTE, 7),
+        (changed(7, act=TINY.act_depth - 28), "SRAM_RANGE", Unit.EXECUTE, 7),
+        (changed(7, weight=TINY.weight_depth - 35), "SRAM_RANGE", Unit.EXECUTE, 7),
+        (changed(7, acc=TINY.acc_half - 24), "OPERAND", Unit.EXECUTE, 7),
+        (changed(9, rows=0), "OPERAND", Unit.SFU, 9),
+        (changed(9, dst=TINY.act_depth - 24), "SRAM_RANGE", Unit.SFU, 9),
+        (changed(9, param=TINY.param_depth), "SRAM_RANGE", Unit.SFU, 9),
+        (changed(11, sram=TINY.act_depth - 24), "SRAM_RANGE", Unit.STORE, 11),
+        (changed(11, offset=1), "REGION_RANGE", Unit.STORE, 11),
+        (changed(7, wait=mask(Unit.STORE)), "WATCHDOG", Unit.EXECUTE, 7),
+        (b"\0" * 16, "OPCODE", Unit.CONTROL, 0),
+        (encode_program(instructions(TINY, 5)[:-1]), "REGION_RANGE", Unit.CONTROL, 12),
+    ],
+)
+def test_refusals(listing: list[Instruction] | bytes, code: str, unit: Unit, index: int):
+    fault = fault_of(listing)
+    assert (fault.code, fault.unit, fault.index) == (code, unit, index)
+    assert isinstance(fault, SystolithError)
+    assert "\n" not in str(fault)
+    assert f"{unit.name}, instruction {index}" in str(fault)
+
+
+def test_missing_token_says_which():
+    fault = fault_of(changed(9, wait=mask(Unit.EXECUTE, Unit.LOAD_W, Unit.LOAD_A)))
+    assert fault.detail == mask(Unit.LOAD_A)
+    assert "SFU waits for a token from LOAD_A" in str(fault)
+
+
+def test_offsets_wrap_at_32_bits():
+    """Row 0 is outside the tensor; its address would be negative."""
+    listing = instructions(TINY, 5)
+    listing[4] = make(
+        "LOAD.A",
+        region=Region.INPUT,
+        offset=2**32 - 5 * TINY.array,
+        sram=97,
+        rows=6,
+        cols=5,
+        x0=0,
+        y0=-1,
+        signal=mask(Unit.EXECUTE),
+    )
+    listing[7] = make("EXECUTE", **{**listing[7].values, "act": 97 + 6}, wait=listing[7].wait, signal=listing[7].signal)
+    listing[9] = make("SFU", **{**listing[9].values, "dst": 200}, wait=listing[9].wait, signal=listing[9].signal)
+    listing[11] = make("STORE", **{**listing[11].values, "sram": 200}, wait=listing[11].wait)
+    case = Convolution(TINY, code=encode_program(listing))
+    assert np.array_equal(run(case), case.output)
+
+
+@pytest.mark.parametrize(("producer", "consumer"), [(1, 7), (4, 7), (7, 9), (9, 11)])
+def test_missing_token_shows_in_some_order(producer: int, consumer: int):
+    """Without the token between two instructions, at least one of 40 orders gives a wrong result."""
+    listing = instructions(TINY, 5)
+    give, take = listing[producer], listing[consumer]
+    listing[producer] = make(give.form.name, give.wait, give.signal & ~(1 << take.unit), **give.values)
+    listing[consumer] = make(take.form.name, take.wait & ~(1 << give.unit), take.signal, **take.values)
+    cases = [(Convolution(TINY, seed, code=encode_program(listing)), seed) for seed in range(40)]
+    assert not all(np.array_equal(run(case, seed), case.output) for case, seed in cases)
+
+
+def test_token_overflow():
+    unwaited = make("LOAD.W", region=Region.WEIGHTS, offset=0, sram=0, words=1, target=0, signal=mask(Unit.STORE))
+    fault = fault_of(encode_program([unwaited] * 16 + [make("END")]))
+    assert (fault.code, fault.unit, fault.index) == ("TOKEN_OVERFLOW", Unit.LOAD_W, 15)
+
+
+def test_accumulate_and_fence():
+    listing = instructions(TINY, 5)
+    again = make("EXECUTE", **{**listing[7].values, "accumulate": 1}, signal=mask(Unit.SFU))
+    first = make("EXECUTE", **listing[7].values, wait=listing[7].wait)
+    listing[7:8] = [first, make("FENCE"), again]
+    case = Convolution(TINY, code=encode_program(listing))
+    image = build(case.program, {"x": case.input})
+    simulator = simulate(case.program.code, TINY, image)
+    assert simulator.retired[Unit.EXECUTE] == 4
+    assert not np.array_equal(image.output(case.program.outputs[0], 4), case.output)
