@@ -26,6 +26,7 @@ __all__ = [
     "UnitPort",
     "WriteBus",
     "fields_layout",
+    "header",
     "payload",
 ]
 
@@ -75,6 +76,12 @@ def payload(form: isa.Format, word):
     """View the 128 bits of an instruction as the payload of `form`: `payload(EXECUTE, issued.word).rows`."""
     layout = fields_layout(form)
     return data.View(layout, word[form.start : form.start + layout.size])
+
+
+def header(word):
+    """View the first bits of an instruction: the fields of `isa.HEADER`, and `group`, which is one of CONFIG only."""
+    layout = data.StructLayout({f.name: f.bits for f in (*isa.HEADER, isa.GROUP)})
+    return data.View(layout, word[: layout.size])
 
 
 class TokenPort(wiring.Signature):
