@@ -15,6 +15,7 @@ __all__ = [
     "STATUS_BUSY",
     "STATUS_DONE",
     "STATUS_ERROR",
+    "VERSION",
     "Register",
     "counter_offset",
     "region_offset",
@@ -22,6 +23,7 @@ __all__ = [
 
 ADDRESS_BITS = 12
 MAGIC = 0x5359_5354  # "SYST"
+VERSION = 1
 REGIONS = 8
 
 CONTROL_START = 1 << 0
@@ -78,10 +80,10 @@ REGISTERS = (
         "control",
         0x10,
         "wo",
-        "bit 0 start, bit 1 reset: stops all units, waits until the memory port is quiet, "
-        "clears status, queues and tokens; status.busy stays set until then",
+        "bit 0 start: refused while busy or after an error; bit 1 reset: stops all units, waits until the memory port "
+        "is quiet, clears status, queues and tokens; status.busy stays set until then",
     ),
-    Register("status", 0x14, "ro", "bit 0 busy, bit 1 done, bit 2 error (sticky until start or reset)"),
+    Register("status", 0x14, "ro", "bit 0 busy, bit 1 done (until the next start or reset), bit 2 error (until reset)"),
     Register("irq", 0x18, "rw", "bit 0 enable; bit 1 pending, written as 1 to clear. Raised by done and by error"),
     Register("error", 0x1C, "ro", "bits 7:0 code, 15:8 unit, 31:16 detail"),
     Register("error_instruction", 0x20, "ro", "index of the instruction that failed"),
@@ -96,7 +98,9 @@ REGISTERS = (
             f"region{r}_{part}",
             region_offset(r, part),
             "rw",
-            "byte address" if part.startswith("base") else "bytes in the region; accesses stay below it",
+            "byte address; a multiple of the memory port's width for region CODE"
+            if part.startswith("base")
+            else "bytes in the region; accesses stay below it",
         )
         for r in range(REGIONS)
         for part in ("base_lo", "base_hi", "limit_lo", "limit_hi")

@@ -1,0 +1,136 @@
+"""Dispatch: checks each instruction's header and puts it into the queue of its unit.
+
+fetch -> dispatch -> 5 in-order queues -> units.
+"""
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from systolith import isa
+from systolith.config import Config
+from systolith.hw.fetch import Fetched
+from systolith.hw.interfaces import UNITS, ErrorCode, Fault, Issued
+from systolith.hw.tokens import QUEUED
+from systolith.isa import Opcode, Unit
+
+__all__ = ["Dispatch", "Header", "legal"]
+
+QUEUES = ("load_weights", "load_activations", "execute", "sfu", "store")
+"""The stream members of Dispatch, in the order of `QUEUED`."""
+PAIRS = sorted({*isa.FORMATS, *((Opcode.CONFIG, unit) for unit, _ in isa.CONFIG_FORMATS)})
+"""The (opcode, unit) pairs that exist."""
+
+
+class Header(data.Struct):
+    """The fields every instruction starts with, as `systolith.isa.HEADER` defines them."""
+
+    opcode: 4
+    unit: 3
+    wait: UNITS
+    signal: UNITS
+    reserved: 1
+
+
+def legal(opcode: int, unit: int, wait: int, signal: int, reserved: int) -> bool:
+    """Whether dispatch lets an instruction pass; the rest of it is the unit's to check."""
+    existing = sum(1 << queued for queued in QUEUED)
+    if unit == Unit.CONTROL and (wait or signal):
+        return False
+    return (opcode, unit) in PAIRS and not (wait | signal) & ~existing and not reserved
+
+
+class Dispatch(wiring.Component):
+    """Hands each instruction to its unit's queue, in order.
+
+    Parameters
+    ----------
+    config : Config
+        `queue_depth`.
+
+    Members
+    -------
+    instruction : In(stream of Fetched)
+        From fetch.
+    load_weights, load_activations, execute, sfu, store : Out(stream of Issued)
+        Outputs of the queues.
+    unit_busy : In(5)
+        Of each unit; goes high in the cycle after an instruction left its queue at the latest.
+    issued : Out(1)
+        Pulse: an instruction went into a queue, or a FENCE was passed.
+    finished : Out(1)
+        Pulse: END was reached, and every unit is idle.
+    fault : Out(Fault)
+        What fetch sent instead of an instruction; or OPCODE for an instruction that is not `legal`: an opcode the unit
+        does not have, a unit that does not exist in `unit`, `wait` or `signal`, tokens at FENCE or END.
+    halt : In(1)
+        Nothing more leaves fetch or the queues.
+
+    One instruction a cycle. Waits at a full queue, and at FENCE and END until all queues are empty and all units idle.
+    """
+
+    def __init__(self, config: Config):
+        self.queue_depth = config.queue_depth
+        super().__init__({
+            "instruction": In(stream.Signature(Fetched)),
+            **{name: Out(stream.Signature(Issued)) for name in QUEUES},
+            "unit_busy": In(len(QUEUED)),
+            "issued": Out(1),
+            "finished": Out(1),
+            "fault": Out(Fault),
+            "halt": In(1),
+        })  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        fetched = self.instruction.p
+        header = data.View(Header, fetched.issued.word[: Header.as_shape().size])
+        active = self.instruction.valid & ~self.halt
+
+        push = Signal()
+        accepted = Signal()
+        levels = []
+        for unit, name in zip(QUEUED, QUEUES, strict=True):
+            queue = SyncFIFOBuffered(width=Issued.as_shape().size, depth=self.queue_depth)
+            m.submodules[f"queue_{name}"] = queue
+            output = getattr(self, name)
+            m.d.comb += [
+                queue.w_data.eq(fetched.issued),
+                output.payload.eq(queue.r_data),
+                output.valid.eq(queue.r_rdy & ~self.halt),
+                queue.r_en.eq(output.ready & ~self.halt),
+            ]
+            with m.If(header.unit == unit):
+                m.d.comb += [queue.w_en.eq(push), accepted.eq(queue.w_rdy)]
+            levels.append(queue.level)
+
+        is_legal = self._check(m, header)
+        idle = ~Cat(levels).any() & ~self.unit_busy.any()
+        with m.If(active):
+            with m.If(fetched.code != ErrorCode.NONE):
+                m.d.comb += self.fault.code.eq(fetched.code)
+            with m.Elif(~is_legal):
+                m.d.comb += self.fault.code.eq(ErrorCode.OPCODE)
+            with m.Elif(header.unit == Unit.CONTROL):
+                m.d.comb += self.instruction.ready.eq(idle)
+            with m.Else():
+                m.d.comb += [push.eq(1), self.instruction.ready.eq(accepted)]
+        m.d.comb += [
+            self.fault.index.eq(fetched.issued.index),
+            self.issued.eq(self.instruction.ready),
+            self.finished.eq(self.issued & (header.opcode == Opcode.END)),
+        ]
+        return m
+
+    def _check(self, m: Module, header) -> Signal:
+        is_legal = Signal()
+        with m.Switch(Cat(header.opcode, header.unit)):
+            for opcode, unit in PAIRS:
+                with m.Case(opcode | unit << 4):
+                    m.d.comb += is_legal.eq(1)
+        existing = sum(1 << unit for unit in QUEUED)
+        masks = header.wait | header.signal
+        with m.If(header.reserved | (masks & ~existing).any() | ((header.unit == Unit.CONTROL) & masks.any())):
+            m.d.comb += is_legal.eq(0)
+        return is_legal
