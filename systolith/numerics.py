@@ -29,7 +29,8 @@ def requantize(
     `accumulator` int32 [..., channels] with the bias in it, `scale` float32 broadcast over it. `low` and `high` are in
     the int8 domain and at most as wide. Measured equal to ONNX Runtime's QLinearConv in millions of outputs.
     """
-    product = round_to_float32(accumulator) * np.asarray(scale, np.float32)
+    with np.errstate(over="ignore"):
+        product = round_to_float32(accumulator) * np.asarray(scale, np.float32)
     # Far outside int8 the integer conversion would overflow; beyond +-512 all saturates, whatever the zero point.
     rounded = np.rint(np.clip(product, np.float32(-512), np.float32(512))).astype(np.int32)
     return np.clip(rounded + zero_point, low, high).astype(np.int8)

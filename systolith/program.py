@@ -201,13 +201,23 @@ def from_bytes(data: bytes, where: str = "program") -> Program:
         raise SystolithError(f"{where}: truncated: section table needs {end} bytes, file has {len(data)}")
     if zlib.crc32(data[: HEADER.size - 4] + data[HEADER.size : end]) != crc:
         raise SystolithError(f"{where}: corrupt: CRC of header and section table differs (offset {HEADER.size - 4})")
-    sections = dict(_read_section(data, i, where) for i in range(count))
+    sections: dict[Section, bytes] = {}
+    for i in range(count):
+        section, content = _read_section(data, i, where)
+        if section in sections:
+            raise SystolithError(f"{where}: section {section.name} must occur once, not twice")
+        sections[section] = content
     if missing := set(Section) - sections.keys():
         raise SystolithError(f"{where}: section {min(missing).name} is missing")
-    meta = json.loads(sections[Section.META])
-    names = meta.pop("tensors")
-    records = TENSOR.iter_unpack(sections[Section.TENSORS])
-    tensors = [_unpack_tensor(name, record) for name, record in zip(names, records, strict=True)]
+    meta, names = _read_meta(sections[Section.META], where)
+    records = sections[Section.TENSORS]
+    if len(records) != TENSOR.size * len(names):
+        raise SystolithError(
+            f"{where}: section TENSORS must have {len(names)} records of {TENSOR.size} bytes, not {len(records)} bytes"
+        )
+    tensors = [
+        _unpack_tensor(name, record, where) for name, record in zip(names, TENSOR.iter_unpack(records), strict=True)
+    ]
     return Program(
         fingerprint,
         array,
@@ -223,6 +233,8 @@ def from_bytes(data: bytes, where: str = "program") -> Program:
 
 def _read_section(data: bytes, i: int, where: str) -> tuple[Section, bytes]:
     kind, crc, offset, size = SECTION.unpack_from(data, HEADER.size + i * SECTION.size)
+    if kind not in set(Section):
+        raise SystolithError(f"{where}: section {i + 1} must be of kind 1 to {max(Section)}, not {kind}")
     section = Section(kind)
     if offset + size > len(data):
         raise SystolithError(
@@ -234,6 +246,18 @@ def _read_section(data: bytes, i: int, where: str) -> tuple[Section, bytes]:
     if section == Section.CODE and size % INSTRUCTION_BYTES:
         raise SystolithError(f"{where}: section CODE must be a multiple of {INSTRUCTION_BYTES} bytes, not {size}")
     return section, content
+
+
+def _read_meta(content: bytes, where: str) -> tuple[dict[str, Any], list[str]]:
+    """The metadata, and the tensors' names that `to_bytes` put in it."""
+    try:
+        meta = json.loads(content)
+    except ValueError:
+        meta = None
+    names = meta.pop("tensors", None) if isinstance(meta, dict) else None
+    if not isinstance(meta, dict) or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SystolithError(f"{where}: section META must be JSON with a list of tensor names")
+    return meta, names
 
 
 def _pack_tensor(direction: int, t: Tensor) -> bytes:
@@ -256,19 +280,22 @@ def _pack_tensor(direction: int, t: Tensor) -> bytes:
     )
 
 
-def _unpack_tensor(name: str, record: tuple) -> tuple[int, Tensor]:
+def _unpack_tensor(name: str, record: tuple, where: str) -> tuple[int, Tensor]:
     direction, flags, layout, rank, zero_point, scale, region, offset, _ = record[:9]
     dims, shape, order = record[9:13], record[13:21], record[21:29]
+    types = (flags >> 4, flags & 15)
+    if direction > 1 or max(types) >= len(DTYPES) or layout not in set(Layout) or region not in set(Region) or rank > 8:
+        raise SystolithError(f"{where}: tensor '{name}' must have a defined direction, type, layout, region and rank")
     return direction, Tensor(
         name,
         tuple(shape[:rank]),
-        DTYPES[flags >> 4],
+        DTYPES[types[0]],
         Region(region),
         offset,
         tuple(dims),
         tuple(order[:rank]),
         Layout(layout),
-        DTYPES[flags & 15],
+        DTYPES[types[1]],
         scale,
         zero_point,
     )
