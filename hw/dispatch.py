@@ -4,33 +4,23 @@ fetch -> dispatch -> 5 in-order queues -> units.
 """
 
 from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from systolith import isa
 from systolith.config import Config
 from systolith.hw.fetch import Fetched
-from systolith.hw.interfaces import UNITS, ErrorCode, Fault, Issued
+from systolith.hw.interfaces import ErrorCode, Fault, Issued, header
 from systolith.hw.tokens import QUEUED
 from systolith.isa import Opcode, Unit
 
-__all__ = ["Dispatch", "Header", "legal"]
+__all__ = ["QUEUES", "Dispatch", "legal"]
 
 QUEUES = ("load_weights", "load_activations", "execute", "sfu", "store")
 """The stream members of Dispatch, in the order of `QUEUED`."""
 PAIRS = sorted({*isa.FORMATS, *((Opcode.CONFIG, unit) for unit, _ in isa.CONFIG_FORMATS)})
 """The (opcode, unit) pairs that exist."""
-
-
-class Header(data.Struct):
-    """The fields every instruction starts with, as `systolith.isa.HEADER` defines them."""
-
-    opcode: 4
-    unit: 3
-    wait: UNITS
-    signal: UNITS
-    reserved: 1
 
 
 def legal(opcode: int, unit: int, wait: int, signal: int, reserved: int) -> bool:
@@ -85,7 +75,7 @@ class Dispatch(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         fetched = self.instruction.p
-        header = data.View(Header, fetched.issued.word[: Header.as_shape().size])
+        head = header(fetched.issued.word)
         active = self.instruction.valid & ~self.halt
 
         push = Signal()
@@ -101,36 +91,36 @@ class Dispatch(wiring.Component):
                 output.valid.eq(queue.r_rdy & ~self.halt),
                 queue.r_en.eq(output.ready & ~self.halt),
             ]
-            with m.If(header.unit == unit):
+            with m.If(head.unit == unit):
                 m.d.comb += [queue.w_en.eq(push), accepted.eq(queue.w_rdy)]
             levels.append(queue.level)
 
-        is_legal = self._check(m, header)
+        is_legal = self._check(m, head)
         idle = ~Cat(levels).any() & ~self.unit_busy.any()
         with m.If(active):
             with m.If(fetched.code != ErrorCode.NONE):
                 m.d.comb += self.fault.code.eq(fetched.code)
             with m.Elif(~is_legal):
                 m.d.comb += self.fault.code.eq(ErrorCode.OPCODE)
-            with m.Elif(header.unit == Unit.CONTROL):
+            with m.Elif(head.unit == Unit.CONTROL):
                 m.d.comb += self.instruction.ready.eq(idle)
             with m.Else():
                 m.d.comb += [push.eq(1), self.instruction.ready.eq(accepted)]
         m.d.comb += [
             self.fault.index.eq(fetched.issued.index),
             self.issued.eq(self.instruction.ready),
-            self.finished.eq(self.issued & (header.opcode == Opcode.END)),
+            self.finished.eq(self.issued & (head.opcode == Opcode.END)),
         ]
         return m
 
-    def _check(self, m: Module, header) -> Signal:
+    def _check(self, m: Module, head) -> Signal:
         is_legal = Signal()
-        with m.Switch(Cat(header.opcode, header.unit)):
+        with m.Switch(Cat(head.opcode, head.unit)):
             for opcode, unit in PAIRS:
                 with m.Case(opcode | unit << 4):
                     m.d.comb += is_legal.eq(1)
         existing = sum(1 << unit for unit in QUEUED)
-        masks = header.wait | header.signal
-        with m.If(header.reserved | (masks & ~existing).any() | ((header.unit == Unit.CONTROL) & masks.any())):
+        masks = head.wait | head.signal
+        with m.If(head.reserved | (masks & ~existing).any() | ((head.unit == Unit.CONTROL) & masks.any())):
             m.d.comb += is_legal.eq(0)
         return is_legal

@@ -64,8 +64,8 @@ class Registers(wiring.Component):
         One access at a time: a write takes 3 cycles, a read 2. Refused accesses: see `systolith.registers`.
     start, reset : Out(1)
         Pulses: the host wrote the bit of `control`. A start that would be refused gives no pulse.
-    status : In(Status), report : In(ErrorReport), event : In(1)
-        From the supervisor; a pulse of `event` sets the interrupt pending.
+    status : In(Status), report : In(ErrorReport), notify : In(1)
+        From the supervisor; a pulse of `notify` sets the interrupt pending.
     clear, counting, counts : In(1), In(1), In(Counts)
         The counters are cleared, or go up.
     regions : In(Regions), watchdog : Out(32), irq : Out(1)
@@ -81,7 +81,7 @@ class Registers(wiring.Component):
                 "reset": Out(1),
                 "status": In(Status),
                 "report": In(ErrorReport),
-                "event": In(1),
+                "notify": In(1),
                 "clear": In(1),
                 "counting": In(1),
                 "counts": In(Counts),
@@ -187,7 +187,7 @@ class Registers(wiring.Component):
                         part = target[shift : shift + 32]
                         with m.If(~self.status.busy):
                             m.d.sync += [okay, part.eq(_merged(part, word, mask))]
-        with m.If(self.event):
+        with m.If(self.notify):
             m.d.sync += self.pending.eq(1)
 
     def _control(self, m: Module, word):

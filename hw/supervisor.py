@@ -44,8 +44,8 @@ class Supervisor(wiring.Component):
     halt : Out(1), quiet : In(1), core_reset : Out(1)
         After an error, and in a soft reset, `halt` is up; a soft reset waits for `quiet` of the memory port, then
         resets the core for RESET_CYCLES cycles.
-    status : Out(Status), report : Out(ErrorReport), event : Out(1)
-        For the registers. `busy` stays up after an error until the memory port is quiet. `event` pulses at done and at
+    status : Out(Status), report : Out(ErrorReport), notify : Out(1)
+        For the registers. `busy` stays up after an error until the memory port is quiet. `notify` pulses at done and at
         an error.
 
     The first fault is kept. Of several in one cycle it is dispatch's, then that of the unit with the lowest number,
@@ -75,7 +75,7 @@ class Supervisor(wiring.Component):
                 "core_reset": Out(1),
                 "status": Out(Status),
                 "report": Out(ErrorReport),
-                "event": Out(1),
+                "notify": Out(1),
             }
         )
 
@@ -104,7 +104,7 @@ class Supervisor(wiring.Component):
             with m.Case(State.DRAIN):
                 with m.If(self.fetch_idle):
                     m.d.sync += [state.eq(State.IDLE), self.status.done.eq(1)]
-                    m.d.comb += self.event.eq(1)
+                    m.d.comb += self.notify.eq(1)
             with m.Case(State.STOP):
                 with m.If(self.quiet):
                     m.d.sync += [state.eq(State.RESET), remaining.eq(RESET_CYCLES - 1)]
@@ -113,7 +113,7 @@ class Supervisor(wiring.Component):
                 with m.If(remaining == 0):
                     m.d.sync += state.eq(State.IDLE)
         with m.If(self.running & ((fault.code != ErrorCode.NONE) | hung)):
-            m.d.comb += self.event.eq(1)
+            m.d.comb += self.notify.eq(1)
             m.d.sync += [state.eq(State.FAILED), self.status.done.eq(0), self.report.eq(fault)]
             with m.If(fault.code == ErrorCode.NONE):
                 m.d.sync += self.report.eq(self._diagnosis(m))

@@ -1,0 +1,17 @@
+"""The token counters' testbench on counters of 4 and of 2 bits."""
+
+from dataclasses import replace
+
+import pytest
+
+from systolith.config import PRESETS
+from systolith.sim.testbench import tokens_bench
+from systolith.sim.testbench.runner import run_bench
+
+TINY = PRESETS["tiny4"]
+
+
+@pytest.mark.parametrize("config", [TINY, replace(TINY, token_bits=2)], ids=["4 bits", "2 bits"])
+def test_tokens(config):
+    result = run_bench(tokens_bench.component(config), tokens_bench.__name__, config, seed=1)
+    assert result.passed, result.log
