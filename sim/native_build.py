@@ -1,0 +1,140 @@
+"""Builds the native simulator of a configuration: Verilog, Verilator, C++ harness, shared library.
+
+A build is keyed by a hash of everything that goes into it, locked while it is made, and reused by every later run.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import FileLock
+
+from systolith.config import Config
+from systolith.errors import SystolithError
+from systolith.sim.testbench.runner import WAIVERS
+from systolith.sim.toolchain import cache_folder, tools, verilator
+
+__all__ = ["LIBRARY", "build", "library"]
+
+LIBRARY = "systolith.so"
+TOP = "systolith"
+RETIRE = tuple(f"retire_{unit}" for unit in ("load_w", "load_a", "execute", "sfu", "store"))
+"""Signals of the top, each with `_valid` and `_index`: the instruction that unit retires in this cycle."""
+NATIVE = Path(__file__).parent / "native"
+HARNESS = ("harness.h", "memory.h", "harness.cpp")
+FST_LIBRARIES = ("lz4.h", "zlib.h")
+"""Ours, found before the machine's, which need not be there."""
+VERILATOR_FLAGS = (
+    "--cc",
+    "--exe",
+    "-O3",
+    "--x-assign",
+    "fast",
+    "--x-initial",
+    "fast",
+    "--noassert",
+    "--no-timing",
+    "--output-split",
+    "20000",
+    "--output-split-cfuncs",
+    "2000",
+)
+MAKE_FLAGS = ("OPT_FAST=-O3", "OPT_SLOW=-O1", "OPT_GLOBAL=-O2", "LDLIBS=-shared -pthread")
+UNINLINED_ARRAY = 32
+"""From this array size on, rows of the array stay functions: faster to run and to build."""
+
+
+def library(config: Config, waves: str | None = None) -> Path:
+    """The shared library of a configuration; `waves` is None, "vcd" or "fst"."""
+    from systolith.hw.top import Accelerator
+    from systolith.hw.verilog import emit
+
+    # The name does not change the hardware.
+    return build(emit(Accelerator(replace(config, name="any")), TOP), config, waves)
+
+
+def build(source: str, config: Config, waves: str | None = None) -> Path:
+    """The library for this Verilog of module `systolith`; makes it if it is not there yet."""
+    tool = verilator()
+    texts = {
+        "systolith.v": source,
+        "control.vlt": WAIVERS + _control(source, config),
+        "model.h": _model_header(source, config),
+        **{name: (NATIVE / name).read_text(encoding="utf-8") for name in HARNESS},
+    }
+    if waves == "fst":
+        texts |= {name: (NATIVE / "fst" / name).read_text(encoding="utf-8") for name in FST_LIBRARIES}
+    flags = [*VERILATOR_FLAGS, *([f"--trace-{waves}", "-CFLAGS", f"-DWAVES_{waves.upper()}"] if waves else [])]
+    parts = [*texts, *texts.values(), *flags, *MAKE_FLAGS, tool.version, str(tool.folder)]
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+    folder = cache_folder() / "native" / f"{config.array}x{config.array}_{key}"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystolithError(f"{folder.parent}: cannot be written: {error.strerror}") from None
+    with FileLock(f"{folder}.lock"):
+        if not (folder / LIBRARY).exists():
+            _make(folder, texts, flags)
+    os.utime(folder / LIBRARY)
+    return folder / LIBRARY
+
+
+def _control(source: str, config: Config) -> str:
+    lines = [
+        f'public_flat_rd -module "{TOP}" -var "{s}_{part}"'
+        for s in _retire_signals(source)
+        for part in ("valid", "index")
+    ]
+    if config.array >= UNINLINED_ARRAY:
+        lines += [f'no_inline -module "{name}"' for name in re.findall(r"^module (systolic_row)", source, re.M)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _model_header(source: str, config: Config) -> str:
+    calls = " ".join(f"X({TOP}__DOT__{s}_valid, {TOP}__DOT__{s}_index)" for s in _retire_signals(source))
+    return (
+        '#pragma once\n#include "Vsystolith.h"\n#include "Vsystolith___024root.h"\nusing Model = Vsystolith;\n'
+        f"static constexpr unsigned DATA_BYTES = {config.axi_bytes};\n#define RETIRE_STAGES(X) {calls}\n"
+    )
+
+
+def _retire_signals(source: str) -> list[str]:
+    return [name for name in RETIRE if re.search(rf"\b{name}_valid\b", source)]
+
+
+def _make(folder: Path, texts: dict[str, str], flags: list[str]) -> None:
+    """Verilate and compile in `folder`; the library appears there only when it is whole."""
+    if missing := [name for name, path in tools().items() if path is None]:
+        raise SystolithError(f"Building the simulator must find {missing[0]} on PATH: run 'systolith doctor'")
+    started = time.monotonic()
+    print(f"building the native simulator in {folder} ...", file=sys.stderr, flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    tool = verilator()
+    _run(folder, [
+        str(tool.folder / "verilator"), *flags, "--top-module", TOP, "--prefix", "Vsystolith", "-Mdir", "obj",
+        "-CFLAGS", "-fPIC", "-CFLAGS", f"-I{folder}", "-o", LIBRARY, "control.vlt",
+        "systolith.v", str(folder / "harness.cpp"),
+    ])  # fmt: skip
+    _run(folder, ["make", "-C", "obj", "-f", "Vsystolith.mk", f"-j{os.cpu_count()}", *MAKE_FLAGS])
+    (folder / "obj" / LIBRARY).replace(folder / LIBRARY)
+    shutil.rmtree(folder / "obj")
+    print(f"built in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def _run(folder: Path, command: list[str]) -> None:
+    log = folder / "build.log"
+    with log.open("ab") as file:
+        done = subprocess.run(
+            command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **verilator().environment}
+        )
+    if done.returncode:
+        raise RuntimeError(f"{Path(command[0]).name} failed with exit code {done.returncode}: see {log}")
