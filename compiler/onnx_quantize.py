@@ -1,0 +1,177 @@
+"""QuantizeLinear and DequantizeLinear, and the scales and zero points of the quantized operators."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.compiler.ir import Conv, Value
+from systolith.compiler.onnx_node import Node
+from systolith.compiler.onnx_tensors import (
+    Array,
+    Constant,
+    DequantizedConstant,
+    FloatInput,
+    Quantized,
+    Real,
+    Sum,
+    Tensor,
+    describe,
+    image_roles,
+)
+from systolith.numerics import output_scale
+
+__all__ = ["activation_parameters", "constant", "dequantize", "emit", "quantize", "scale_of", "shift"]
+
+EIGHT_BITS = (np.dtype(np.int8), np.dtype(np.uint8))
+
+
+def quantize(node: Node, inputs: list[Tensor | None], layers: list[tuple[Conv, Value]]) -> Tensor:
+    """QuantizeLinear: ends a layer, starts the network, folds a constant, or changes nothing."""
+    values = node.attributes(axis=1, block_size=0, saturate=1, output_dtype=0, precision=0)
+    node.require(values, block_size=0, saturate=1, precision=0)
+    x, scale, zero_point = _parameters(node, inputs, np.dtype(np.uint8), values["output_dtype"])
+    if isinstance(x, Constant):
+        return _quantize_constant(node, x, scale, zero_point, values["axis"])
+    scalar_scale, scalar_zero_point = activation_parameters(node, scale, zero_point)
+    dtype = zero_point.dtype
+    if isinstance(x, Sum):
+        return emit(x, scalar_scale, scalar_zero_point, dtype, node.proto.output[0], layers)
+    if isinstance(x, FloatInput):
+        x.array.dtype = x.array.dtype or dtype
+        x.array.agree(node, scalar_scale, scalar_zero_point)
+        return Quantized(x.array, x.view, dtype)
+    if isinstance(x, Real):
+        x.quantized.array.agree(node, scalar_scale, scalar_zero_point)
+        return replace(x.quantized, dtype=dtype)
+    raise node.error(f"input 'x' must be float32, not {describe(x)}")
+
+
+def dequantize(node: Node, inputs: list[Tensor | None]) -> Tensor:
+    """DequantizeLinear of a constant or of an activation."""
+    values = node.attributes(axis=1, block_size=0, output_dtype=0)
+    node.require(values, block_size=0)
+    if values["output_dtype"] not in (0, 1):
+        raise node.error(f"attribute 'output_dtype' must be 1 (float32), not {values['output_dtype']}")
+    x, scale, zero_point = _parameters(node, inputs, None, 0)
+    if isinstance(x, Constant):
+        if x.values.dtype not in (*EIGHT_BITS, np.dtype(np.int32)):
+            raise node.error(f"input 'x' must be int8, uint8 or int32, not {x.values.dtype}")
+        axis = _axis(node, values["axis"], x.values.ndim) if scale.ndim else 0
+        if scale.ndim and len(scale) != x.values.shape[axis]:
+            raise node.error(
+                f"input 'x_scale' must have {x.values.shape[axis]} elements (axis {axis}), not {len(scale)}"
+            )
+        return DequantizedConstant(x.values, scale, zero_point, axis)
+    if not isinstance(x, Quantized):
+        raise node.error(f"input 'x' must be int8 or uint8, not {describe(x)}")
+    if zero_point.dtype != x.dtype:
+        raise node.error(f"input 'x_zero_point' must be {x.dtype} as the input is, not {zero_point.dtype}")
+    x.array.agree(node, *activation_parameters(node, scale, zero_point))
+    return Real(x)
+
+
+def emit(
+    x: Sum, scale: np.float32, zero_point: int, dtype: np.dtype, name: str, layers: list[tuple[Conv, Value]]
+) -> Quantized:
+    """Finish a layer: its output has that scale and zero point (int8 domain). Appends it to `layers`."""
+    factor = np.broadcast_to(output_scale(float(x.x_scale), x.w_scale, float(scale)), x.layer.bias.shape)
+    if not (np.isfinite(factor).all() and (factor >= np.finfo(np.float32).tiny).all()):
+        bad = factor[~(np.isfinite(factor) & (factor >= np.finfo(np.float32).tiny))][0]
+        raise x.node.error(f"x_scale * w_scale / y_scale must be a normal positive float32, not {bad}")
+    low = -128 if x.low is None else _limit(x.low, scale, zero_point)
+    high = 127 if x.high is None else _limit(x.high, scale, zero_point)
+    layer = replace(x.layer, output=name, scale=np.ascontiguousarray(factor), low=low, high=high)
+    array = Array(name, x.dims, dtype, scale, zero_point, image_roles(x.dims))
+    layers.append((layer, array.value()))
+    return Quantized(array, x.view, dtype)
+
+
+def constant(node: Node, tensor: Tensor | None, name: str) -> NDArray:
+    """The values of an input that must be a constant."""
+    if not isinstance(tensor, Constant):
+        raise node.error(f"input '{name}' must be a constant, not {describe(tensor)}")
+    return tensor.values
+
+
+def scale_of(node: Node, tensor: Tensor | None, name: str) -> NDArray[np.float32]:
+    """Scales of an input: float32, positive and finite; a scalar, or 1-D."""
+    scale = constant(node, tensor, name)
+    if scale.dtype != np.float32:
+        raise node.error(f"input '{name}' must be float32, not {scale.dtype}")
+    if scale.ndim > 1:
+        raise node.error(f"input '{name}' must be a scalar or 1-D, not of shape {scale.shape}")
+    if not (np.isfinite(scale) & (scale > 0)).all():
+        bad = scale[~(np.isfinite(scale) & (scale > 0))].flat[0]
+        raise node.error(f"input '{name}' must be positive and finite, not {bad}")
+    return scale.reshape(()) if scale.size == 1 else scale
+
+
+def activation_parameters(node: Node, scale: NDArray, zero_point: NDArray) -> tuple[np.float32, int]:
+    """Scale and zero point (int8 domain) of an activation, which has one of each."""
+    if scale.ndim or zero_point.size != 1:
+        raise node.error(f"an activation must have one scale and zero point, not {scale.size} and {zero_point.size}")
+    if zero_point.dtype not in EIGHT_BITS:
+        raise node.error(f"an activation must be int8 or uint8, not {zero_point.dtype}")
+    return np.float32(scale), int(zero_point.reshape(-1)[0]) - shift(zero_point.dtype)
+
+
+def shift(dtype: np.dtype) -> int:
+    """What a value of that type has more than the int8 that carries it."""
+    return 128 if dtype == np.uint8 else 0
+
+
+def _parameters(
+    node: Node, inputs: list[Tensor | None], default: np.dtype | None, output_type: int
+) -> tuple[Tensor | None, NDArray, NDArray]:
+    """The three inputs: tensor, scale, zero point (zeros of the right type where there is none)."""
+    x, scale_tensor, zero_tensor = (*inputs, None)[:3]
+    scale = scale_of(node, scale_tensor, "scale")
+    if zero_tensor is not None:
+        zero_point = constant(node, zero_tensor, "zero_point")
+        zero_point = zero_point.reshape(()) if zero_point.size == 1 else zero_point
+    else:
+        dtype = default
+        if isinstance(x, Constant | Quantized):
+            dtype = x.values.dtype if isinstance(x, Constant) and default is None else default or x.dtype
+        zero_point = np.zeros(scale.shape, _output_type(node, output_type, dtype or np.dtype(np.uint8)))
+    if zero_point.shape not in (scale.shape, ()):
+        raise node.error(f"input 'zero_point' must have the shape of the scale, {scale.shape}, not {zero_point.shape}")
+    return x, scale, zero_point
+
+
+def _output_type(node: Node, output_type: int, default: np.dtype) -> np.dtype:
+    """The type attribute 'output_dtype' names."""
+    types = {0: default, 2: np.dtype(np.uint8), 3: np.dtype(np.int8)}
+    if output_type not in types:
+        raise node.error(f"attribute 'output_dtype' must be 2 (uint8) or 3 (int8), not {output_type}")
+    return types[output_type]
+
+
+def _quantize_constant(node: Node, x: Constant, scale: NDArray, zero_point: NDArray, axis: int) -> Constant:
+    if x.values.dtype != np.float32:
+        raise node.error(f"input 'x' must be float32, not {x.values.dtype}")
+    if zero_point.dtype not in EIGHT_BITS:
+        raise node.error(f"output must be int8 or uint8, not {zero_point.dtype}")
+    if scale.ndim:
+        axis = _axis(node, axis, x.values.ndim)
+        if len(scale) != x.values.shape[axis]:
+            raise node.error(
+                f"input 'y_scale' must have {x.values.shape[axis]} elements (axis {axis}), not {len(scale)}"
+            )
+        shape = [-1 if i == axis else 1 for i in range(x.values.ndim)]
+        scale, zero_point = scale.reshape(shape), np.broadcast_to(zero_point, scale.shape).reshape(shape)
+    limits = np.iinfo(zero_point.dtype)
+    rounded = np.rint(x.values / scale) + zero_point.astype(np.float32)
+    return Constant(np.clip(rounded, limits.min, limits.max).astype(zero_point.dtype))
+
+
+def _axis(node: Node, axis: int, rank: int) -> int:
+    if not -rank <= axis < rank:
+        raise node.error(f"attribute 'axis' must be from {-rank} to {rank - 1}, not {axis}")
+    return axis % rank
+
+
+def _limit(bound: np.float32, scale: np.float32, zero_point: int) -> int:
+    """A real limit as int8: quantization is monotone, so clamping after it equals clamping before it."""
+    return int(np.clip(np.rint(np.float32(bound) / scale) + zero_point, -128, 127))

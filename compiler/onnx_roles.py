@@ -1,0 +1,94 @@
+"""Which axes of a tensor are batch, channels, height and width: decided by the layer that reads it."""
+
+from math import prod
+
+from systolith.compiler.onnx_node import Node
+from systolith.compiler.onnx_tensors import Quantized, Roles, image_roles
+from systolith.compiler.onnx_views import Atom, Axis, View, merge, split, strided
+
+__all__ = ["bind_image", "bind_rows"]
+
+ONE = Atom(1, 1)
+CHANNELS = 1
+
+
+def bind_image(node: Node, x: Quantized, outputs: int, size: tuple[int, int]) -> tuple[tuple[int, int, int, int], View]:
+    """Read `x` [N, C, H, W] or [N, C, L] as an image; dims of an output of that `size`, and its view."""
+    atoms = [_single(node, axis) for axis in x.view.axes]
+    batch, channels, *spatial = atoms
+    height, width = spatial if len(spatial) == 2 else (ONE, spatial[0])
+    x.array.bind(node, (batch, channels, height, width))
+    dims = (batch.size, outputs, *size)
+    shape = dims if len(spatial) == 2 else (batch.size, outputs, size[1])
+    return dims, strided(shape)
+
+
+def bind_rows(node: Node, x: Quantized, outputs: int) -> tuple[list[tuple[int, int]], tuple[int, int, int, int], View]:
+    """Read `x` [..., K] as rows of K.
+
+    Gives the order of K as (role, size), outermost first; the output's dims; and the output's view [..., outputs].
+    A matrix that is a network input becomes one image whose pixels are its rows. Where a layer has made `x`, K must
+    be its channels, or its channels with height, width or both, which are then the kernel.
+    """
+    leading, inner = x.view.axes[:-1], x.view.axes[-1]
+    if x.array.roles is None:
+        x.array.bind(node, _row_roles(node, leading, inner))
+    roles = x.array.roles
+    assert roles is not None
+    order = _order(node, roles, inner)
+    kernel = {role for role, _ in order}
+    batch, _, height, width = (1 if i in kernel else role.size for i, role in enumerate(roles))
+    dims = (batch, outputs, height, width)
+    moved = image_roles(dims)
+    axes = [merge(_move(atom, roles, moved) for atom in _cut(node, axis, roles)) for axis in leading]
+    return order, dims, View((*axes, merge([moved[CHANNELS]])))
+
+
+def _row_roles(node: Node, leading: tuple[Axis, ...], inner: Axis) -> Roles:
+    rows = merge(atom for axis in leading for atom in axis)
+    if len(rows) > 3:
+        raise node.error("input has more axes than a view can merge; put a smaller Transpose before it")
+    batch, height, width = (*(ONE,) * (3 - len(rows)), *rows)
+    return batch, _single(node, inner), height, width
+
+
+def _order(node: Node, roles: Roles, inner: Axis) -> list[tuple[int, int]]:
+    """The roles that K consists of."""
+    order: list[tuple[int, int]] = []
+    for atom in _cut(node, inner, roles):
+        role = _role(atom, roles)
+        if order and order[-1][0] == role:
+            order[-1] = (role, order[-1][1] * atom.size)
+        else:
+            order.append((role, atom.size))
+    found = [role for role, _ in order]
+    whole = all(size == roles[role].size for role, size in order) and len(set(found)) == len(found)
+    if not whole or 0 in found or (roles[CHANNELS].size > 1 and CHANNELS not in found):
+        raise node.error(
+            "the last axis of the input must be all channels of a tensor (with or without all of its "
+            f"height and width), not another part of it: {prod(size for _, size in order)} elements"
+        )
+    return order
+
+
+def _move(atom: Atom, roles: Roles, moved: Roles) -> Atom:
+    """The same part of the same role in an array of other dims."""
+    role = _role(atom, roles)
+    return Atom(atom.size, atom.stride // roles[role].stride * moved[role].stride)
+
+
+def _cut(node: Node, axis: Axis, roles: Roles) -> Axis:
+    pieces = split(axis, [role for role in roles if role.size > 1])
+    if pieces is None:
+        raise node.error("input must be a view of the tensor before it; this Reshape or Transpose moves data")
+    return pieces
+
+
+def _role(atom: Atom, roles: Roles) -> int:
+    return next(i for i, role in enumerate(roles) if role.size > 1 and role.stride <= atom.stride < role.end)
+
+
+def _single(node: Node, axis: Axis) -> Atom:
+    if len(axis) > 1:
+        raise node.error("input must be a view of the tensor before it; this Reshape or Transpose moves data")
+    return axis[0] if axis else ONE

@@ -1,0 +1,39 @@
+"""Proof that no accumulator overflows int32, from the weights, the bias and the range of the input."""
+
+import numpy as np
+
+from systolith.compiler.ir import Conv, Graph
+from systolith.errors import SystolithError
+
+__all__ = ["prove_accumulators"]
+
+LIMIT = 2**31 - 1
+
+
+def prove_accumulators(graph: Graph) -> Graph:
+    """The graph itself, if no sum of any layer can leave int32 for any input. Raises SystolithError, naming the layer.
+
+    Holds for every partial sum in any order, for sums of raw inputs (as the array makes them, with the zero point folded
+    into the bias) and of inputs minus the zero point (as ONNX defines them), and for the bias itself.
+    """
+    for layer in graph.layers:
+        worst = int(_largest(layer, graph.values[layer.input].zero_point).max())
+        if worst > LIMIT:
+            raise SystolithError(
+                f"{layer.op} '{layer.name}': sums must fit int32 for every input; they can reach "
+                f"{worst} (weights of {layer.weights[0].size} products and bias)"
+            )
+    return graph
+
+
+def _largest(layer: Conv, zero_point: int) -> np.ndarray:
+    """Largest magnitude of any sum of each output channel, int64."""
+    weights = layer.weights.reshape(len(layer.weights), -1).astype(np.int64)
+    bias = layer.bias.astype(np.int64)
+    ends = np.stack([weights * (-128 - zero_point), weights * (127 - zero_point)])
+    # Zero lies between the ends, because the zero point is an int8: every subset of terms stays within these.
+    highest = ends.max(axis=0).sum(axis=1) + np.maximum(bias, 0)
+    lowest = ends.min(axis=0).sum(axis=1) + np.minimum(bias, 0)
+    raw = 128 * np.abs(weights).sum(axis=1)
+    folded = np.abs(bias - zero_point * weights.sum(axis=1))
+    return np.max([highest, -lowest, raw, folded], axis=0)

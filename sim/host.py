@@ -1,0 +1,81 @@
+"""What a host does around the accelerator: quantizes inputs, dequantizes outputs, and brings both into (N, C, H, W).
+
+The same for every backend. `Port` of the graph and `Tensor` of a program both have what these functions read.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.errors import SystolithError
+
+__all__ = ["HostTensor", "check_inputs", "dequantize", "from_device", "quantize", "to_device"]
+
+
+class HostTensor(Protocol):
+    """A network input or output as the user sees it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def order(self) -> tuple[int, ...]: ...
+    @property
+    def quantized(self) -> str: ...
+
+
+def quantize(values: NDArray[np.float32], scale: float, zero_point: int) -> NDArray[np.int8]:
+    """ONNX QuantizeLinear to int8: float32 division, ties to even, saturation. `zero_point` is in the int8 domain."""
+    rounded = np.rint(np.asarray(values, np.float32) / np.float32(scale))
+    return (np.clip(rounded, -512, 512).astype(np.int32) + zero_point).clip(-128, 127).astype(np.int8)
+
+
+def dequantize(values: NDArray[np.int8], scale: float, zero_point: int) -> NDArray[np.float32]:
+    """ONNX DequantizeLinear from int8; the difference is exact, so there is one rounding."""
+    return (values.astype(np.int32) - zero_point).astype(np.float32) * np.float32(scale)
+
+
+def check_inputs(tensors: Iterable[HostTensor], inputs: Mapping[str, NDArray]) -> None:
+    """Raises SystolithError unless `inputs` are those of the network: names, shapes, types, and no NaN."""
+    expected = {tensor.name: tensor for tensor in tensors}
+    if missing := expected.keys() - inputs.keys():
+        raise SystolithError(f"Inputs must have {_names(expected)}; {_names(missing)} is missing")
+    if unknown := inputs.keys() - expected.keys():
+        raise SystolithError(f"Inputs must be {_names(expected)}; there is no {_names(unknown)}")
+    for name, tensor in expected.items():
+        values = np.asarray(inputs[name])
+        if values.shape != tensor.shape:
+            raise SystolithError(f"Input '{name}' must have shape {tensor.shape}, not {values.shape}")
+        if values.dtype != np.dtype(tensor.dtype):
+            raise SystolithError(f"Input '{name}' must be {tensor.dtype}, not {values.dtype}")
+        if values.dtype == np.float32 and np.isnan(values).any():
+            raise SystolithError(f"Input '{name}' must be numbers; it has NaN")
+
+
+def to_device(
+    values: NDArray, tensor: HostTensor, scale: float, zero_point: int, dims: tuple[int, int, int, int]
+) -> NDArray[np.int8]:
+    """A checked input as int8 of `dims` (batch, channels, height, width)."""
+    if tensor.dtype == "float32":
+        values = quantize(values, scale, zero_point)
+    elif tensor.dtype == "uint8":
+        values = (values ^ np.uint8(0x80)).view(np.int8)
+    return np.ascontiguousarray(np.transpose(values, tensor.order).reshape(dims))
+
+
+def from_device(values: NDArray[np.int8], tensor: HostTensor, scale: float, zero_point: int) -> NDArray:
+    """int8 of (batch, channels, height, width) as the output that the user sees."""
+    transposed = np.reshape(values, [tensor.shape[axis] for axis in tensor.order])
+    values = np.ascontiguousarray(np.transpose(transposed, np.argsort(tensor.order)))
+    if tensor.dtype == "float32":
+        return dequantize(values, scale, zero_point)
+    return values.view(np.uint8) ^ np.uint8(0x80) if tensor.dtype == "uint8" else values
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in sorted(names)) or "none"
