@@ -1,0 +1,375 @@
+"""From plans to steps: every load, execute, requantization and store in program order, with its addresses.
+
+Program order alone is correct: a step may overwrite what no later step needs. What may happen at the same time is left
+to the queues and the tokens (`sync.py`): loads of the next tile, of the next output block and of the next layer run ahead
+because they are other units' work and have buffers of their own.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from systolith.compiler.ir import Graph
+from systolith.compiler.jobs import Box, Job, Strides
+from systolith.compiler.memory import Place, Ring, aligned
+from systolith.compiler.tiling import MAX_COUNT, Keep, Plan, Span, input_span
+from systolith.compiler.weights import pack_parameters, pack_weights
+from systolith.config import Config
+from systolith.isa import Region
+
+__all__ = ["Planned", "Step", "Streams", "schedule"]
+
+OFFSET_MASK = (1 << 32) - 1
+
+
+@dataclass(frozen=True)
+class Step:
+    """One instruction to be: its fields, the constants it needs (by CONFIG format), and the layer it works for."""
+
+    name: str
+    fields: Mapping[str, int]
+    constants: Mapping[str, Mapping[str, int]]
+    layer: int
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job with its plan, the places of its input and output, and the part of activation SRAM it may use for staging."""
+
+    job: Job
+    plan: Plan
+    source: Place
+    target: Place
+    hole: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Where input words are: word (block, y, x) at base + (block - b0) * block + (y - y0) * row + x - x0."""
+
+    base: int
+    block: int
+    row: int
+    b0: int = 0
+    y0: int = 0
+    x0: int = 0
+
+    def address(self, block: int, y: int, x: int) -> int:
+        return self.base + (block - self.b0) * self.block + (y - self.y0) * self.row + x - self.x0
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Outputs oy .. oy + rows - 1, ox .. ox + cols - 1 of an image."""
+
+    image: int
+    oy: int
+    rows: int
+    ox: int
+    cols: int
+
+
+@dataclass
+class Streams:
+    """What goes on from layer to layer: the rings of weight and parameter SRAM, region WEIGHTS, the accumulator half."""
+
+    config: Config
+    weights: Ring
+    params: Ring
+    data: bytearray = field(default_factory=bytearray)
+    offsets: dict = field(default_factory=dict)
+    half: int = 0
+
+    @classmethod
+    def of(cls, config: Config) -> "Streams":
+        return cls(config, Ring(0, config.weight_depth), Ring(0, config.param_depth))
+
+    def offset(self, key, content) -> int:
+        """Where `content()` is in region WEIGHTS; appended when it is asked for first."""
+        if key not in self.offsets:
+            self.data.extend(bytes(aligned(len(self.data)) - len(self.data)))
+            self.offsets[key] = len(self.data)
+            self.data.extend(content())
+        return self.offsets[key]
+
+
+def schedule(graph: Graph, planned: Sequence[Planned], config: Config) -> tuple[list[Step], bytes]:
+    """The steps of all layers, and the content of region WEIGHTS."""
+    streams = Streams.of(config)
+    steps = [step for item in planned for step in _Layer(graph, item, config, streams).steps()]
+    return steps, bytes(streams.data)
+
+
+class _Layer:
+    """Makes the steps of one layer. Methods yield steps; what a loop needs is loaded when it is not there."""
+
+    def __init__(self, graph: Graph, planned: Planned, config: Config, streams: Streams):
+        self.graph, self.config, self.streams = graph, config, streams
+        self.job, self.plan, self.source, self.target = planned.job, planned.plan, planned.source, planned.target
+        (in_words, in_count), (out_words, out_count) = self.plan.input, self.plan.output
+        self.input = Ring(planned.hole[0], in_words * in_count)
+        self.output = Ring(planned.hole[0] + in_words * in_count, out_words * out_count)
+        self.rows_loaded: dict[int, int] = {}
+        self.layer = self.job.layer
+        self.output_value = graph.values[self.layer.output]
+
+    def steps(self) -> Iterator[Step]:
+        """Groups, images, tiles, output blocks."""
+        for first in range(0, self.job.out_blocks, self.plan.group):
+            group = range(first, min(first + self.plan.group, self.job.out_blocks))
+            for tile in self._tiles():
+                for block in group:
+                    yield from self._block(tile, block)
+
+    def _tiles(self) -> Iterator[Tile]:
+        for image in range(self.job.images):
+            oy = 0
+            for rows in self.plan.heights:
+                ox = 0
+                for cols in self.plan.widths:
+                    yield Tile(image, oy, rows, ox, cols)
+                    ox += cols
+                oy += rows
+
+    def _block(self, tile: Tile, block: int) -> Iterator[Step]:
+        """One output block of a tile: accumulate all K boxes, requantize, store."""
+        acc = self.streams.half * self.config.acc_half
+        self.streams.half ^= 1
+        for number, box in enumerate(self.plan.boxes):
+            weight = yield from self._weights(block, box)
+            spans = self._spans(tile, box)
+            buffer = yield from self._input(tile, box, spans)
+            yield self._execute(tile, box, buffer, spans, weight, acc, number > 0)
+        param = yield from self._parameters(block)
+        yield from self._finish(tile, block, acc, param)
+
+    def _weights(self, block: int, box: Box):
+        """Word of weight SRAM with the K tiles of a box, loaded if need be."""
+        key, words = (self.job.index, block, box), box.tiles * self.config.array
+        address = self.streams.weights.find(key)
+        if address is None:
+            address = self.streams.weights.take(key, words)
+            offset = self.streams.offset(key, lambda: pack_weights(self.job, block, box))
+            yield self._step("LOAD.W", region=Region.WEIGHTS, offset=offset, sram=address, words=words, target=0)
+        return address
+
+    def _parameters(self, block: int):
+        """Word of parameter SRAM for an output block. Blocks come in pieces of up to half of it."""
+        piece = min(self.job.out_blocks, self.config.param_depth // 2)
+        first, count = block - block % piece, min(piece, self.job.out_blocks - (block - block % piece))
+        key = (self.job.index, "parameters", first)
+        address = self.streams.params.find(key)
+        if address is None:
+            address = self.streams.params.take(key, count)
+            content = lambda: pack_parameters(self.layer, self.job.zero_point, self.config.array)  # noqa: E731
+            offset = self.streams.offset((self.job.index, "parameters"), content) + first * 8 * self.config.array
+            yield self._step(
+                "LOAD.W", region=Region.WEIGHTS, offset=offset, sram=8 * address, words=8 * count, target=1
+            )
+        return address + block - first
+
+    def _spans(self, tile: Tile, box: Box) -> tuple[Span, Span]:
+        """Input rows and columns that a tile and box read."""
+        job = self.job
+        return (
+            input_span(tile.oy, tile.rows, job.stride[0], job.pad[0], box.ky, job.dilation[0], job.height),
+            input_span(tile.ox, tile.cols, job.stride[1], job.pad[1], box.kx, job.dilation[1], job.width),
+        )
+
+    def _input(self, tile: Tile, box: Box, spans: tuple[Span, Span]):
+        """The buffer with the input of a tile and box, loaded if need be."""
+        job = self.job
+        if self.plan.keep == Keep.RESIDENT:
+            return Buffer(self.source.sram + tile.image * job.source.image, job.source.block, job.source.row)
+        if self.plan.keep == Keep.IMAGE:
+            return (yield from self._image(tile.image, spans[0].end))
+        if self.plan.keep == Keep.TILE:
+            box = Box((0, job.kernel[0]), (0, job.kernel[1]), (0, job.blocks))
+            spans = self._spans(tile, box)
+        key = (tile, box)
+        address = self.input.find(key)
+        rows, columns = spans
+        buffer = self._staged(
+            address if address is not None else self.input.take(key, self.plan.input[0]), box.blocks, rows, columns
+        )
+        if address is None:
+            yield from self._load(tile.image, buffer, box.blocks, (rows.first, rows.end), (columns.first, columns.end))
+        return buffer
+
+    def _image(self, image: int, end: int):
+        """The whole image's buffer, with the rows before `end` loaded."""
+        address = self.input.find(image)
+        if address is None:
+            address = self.input.take(image, self.plan.input[0])
+            self.rows_loaded[image] = 0
+        job = self.job
+        buffer = self._staged(address, (0, job.blocks), Span(0, job.height, 0), Span(0, job.width, 0))
+        first, self.rows_loaded[image] = self.rows_loaded[image], max(end, self.rows_loaded[image])
+        if first < end:
+            yield from self._load(image, buffer, (0, job.blocks), (first, end), (0, job.width))
+        return buffer
+
+    def _staged(self, base: int, blocks: tuple[int, int], rows: Span, columns: Span) -> Buffer:
+        """A staging buffer's layout: as the tensor's, so that what is contiguous there is contiguous here."""
+        height, width = rows.end - rows.first, columns.end - columns.first
+        if self._blocks_in_rows(self.job.source) and self.job.gather is None:
+            return Buffer(base, width, blocks[1] * width, blocks[0], rows.first, columns.first)
+        return Buffer(base, height * width, width, blocks[0], rows.first, columns.first)
+
+    def _load(self, image: int, buffer: Buffer, blocks, rows, columns) -> Iterator[Step]:
+        """Load blocks (first, count), rows and columns [first, end) of an image into their places in `buffer`."""
+        if self.job.gather is not None:
+            yield from self._gather(image, buffer, blocks, rows, columns)
+            return
+        strides, width = self.job.source, columns[1] - columns[0]
+        start = image * strides.image + blocks[0] * strides.block + rows[0] * strides.row + columns[0]
+        height = rows[1] - rows[0]
+        sram = buffer.address(blocks[0], rows[0], columns[0])
+        full = width == self.job.width
+        if full and self._blocks_in_rows(strides):
+            yield from self._copy(start, sram, (height, strides.row, buffer.row), blocks[1] * width)
+        elif full and height * width <= MAX_COUNT:
+            yield from self._copy(start, sram, (blocks[1], strides.block, buffer.block), height * width)
+        else:
+            for block in range(blocks[1]):
+                yield from self._copy(
+                    start + block * strides.block, sram + block * buffer.block, (height, strides.row, buffer.row), width
+                )
+
+    def _copy(self, start: int, sram: int, lines: tuple[int, int, int], words: int) -> Iterator[Step]:
+        """LOAD.A of (count, stride in memory, stride in SRAM) lines of contiguous words from word `start` of the tensor."""
+        array, (count, pitch, stride) = self.config.array, lines
+        if pitch == stride == words:
+            count, words = 1, count * words
+        for line in range(0, count, MAX_COUNT):
+            for word in range(0, words, MAX_COUNT):
+                rows, cols = min(MAX_COUNT, count - line), min(MAX_COUNT, words - word)
+                constants = {
+                    "CONFIG.LOAD_A.source": {
+                        "row_pitch": pitch * array & OFFSET_MASK,
+                        "height": rows,
+                        "row_step": 1,
+                        "row_bytes": cols * array,
+                    },
+                    "CONFIG.LOAD_A.window": {
+                        "step": array,
+                        "length": array,
+                        "lane": 0,
+                        "zero_point": 0,
+                        "row_stride": stride,
+                    },
+                }
+                yield self._step(
+                    "LOAD.A",
+                    constants,
+                    region=self.source.region,
+                    sram=sram + line * stride + word,
+                    rows=rows,
+                    cols=cols,
+                    offset=self.source.offset + (start + line * pitch + word) * array,
+                    x0=0,
+                    y0=0,
+                )
+
+    def _gather(self, image: int, buffer: Buffer, blocks, rows, columns) -> Iterator[Step]:
+        """LOAD.A passes that pack kernel taps into words."""
+        gather, height, cols = self.job.gather, rows[1] - rows[0], columns[1] - columns[0]
+        source = {
+            "row_pitch": gather.row_step * gather.row_bytes,
+            "height": gather.height,
+            "row_step": gather.row_step,
+            "row_bytes": gather.row_bytes,
+        }
+        for item in gather.passes:
+            if not blocks[0] <= item.word < blocks[0] + blocks[1]:
+                continue
+            y0 = rows[0] * gather.row_step - gather.top + item.dy
+            offset = self.source.offset + image * self.job.source.image + y0 * gather.row_bytes
+            window = {
+                "step": gather.step,
+                "length": item.length,
+                "lane": item.lane,
+                "zero_point": self.job.zero_point,
+                "row_stride": buffer.row,
+            }
+            yield self._step(
+                "LOAD.A",
+                {"CONFIG.LOAD_A.source": source, "CONFIG.LOAD_A.window": window},
+                region=self.source.region,
+                offset=offset & OFFSET_MASK,
+                sram=buffer.address(item.word, rows[0], columns[0]),
+                rows=height,
+                cols=cols,
+                x0=columns[0] * gather.step - gather.left + item.dx,
+                y0=y0,
+            )
+
+    def _execute(self, tile: Tile, box: Box, buffer: Buffer, spans, weight: int, acc: int, accumulate: bool) -> Step:
+        """Coordinates are relative to the first input row and column that exist for this tile and box."""
+        job, (rows, columns) = self.job, spans
+        constants = {
+            "CONFIG.EXECUTE.input": {
+                "height": rows.end - rows.first,
+                "width": columns.end - columns.first,
+                "row_stride": buffer.row,
+                "block_stride": buffer.block,
+                "zero_point": job.zero_point,
+            },
+            "CONFIG.EXECUTE.kernel": {
+                "kernel_y": box.ky[1],
+                "kernel_x": box.kx[1],
+                "blocks": box.blocks[1],
+                "stride_y": job.stride[0],
+                "stride_x": job.stride[1],
+                "dilation_y": job.dilation[0],
+                "dilation_x": job.dilation[1],
+            },
+        }
+        return self._step(
+            "EXECUTE",
+            constants,
+            act=buffer.address(box.blocks[0], rows.first, columns.first),
+            weight=weight,
+            y0=rows.start - rows.first,
+            x0=columns.start - columns.first,
+            rows=tile.rows,
+            cols=tile.cols,
+            acc=acc,
+            accumulate=int(accumulate),
+        )
+
+    def _finish(self, tile: Tile, block: int, acc: int, param: int) -> Iterator[Step]:
+        """Requantize a tile into the output tensor or a staging buffer, and store it if the tensor is in memory."""
+        strides, target = self.job.target, self.target
+        word = tile.image * strides.image + block * strides.block + tile.oy * strides.row + tile.ox
+        if target.sram is None:
+            sram, row = self.output.take((tile, block), self.plan.output[0]), tile.cols
+        else:
+            sram, row = target.sram + word, strides.row
+        layer, value = self.layer, self.output_value
+        constants = {
+            "CONFIG.SFU.output": {
+                "zero_point": value.zero_point,
+                "clamp_min": layer.low,
+                "clamp_max": layer.high,
+                "row_stride": row,
+            }
+        }
+        yield self._step("SFU", constants, mode=0, acc=acc, dst=sram, rows=tile.rows, cols=tile.cols, param=param)
+        if target.region is not None:
+            constants = {"CONFIG.STORE.target": {"row_pitch": strides.row * self.config.array, "row_stride": row}}
+            yield self._step(
+                "STORE",
+                constants,
+                region=target.region,
+                sram=sram,
+                rows=tile.rows,
+                cols=tile.cols,
+                offset=target.offset + word * self.config.array,
+            )
+
+    def _step(self, name: str, constants: Mapping | None = None, **fields: int) -> Step:
+        return Step(name, fields, constants or {}, self.job.index)
+
+    @staticmethod
+    def _blocks_in_rows(strides: Strides) -> bool:
+        return strides.block < strides.row

@@ -1,0 +1,38 @@
+"""Weights and parameters as region WEIGHTS holds them: one contiguous stream for each EXECUTE, one word for each block."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.compiler.ir import Conv
+from systolith.compiler.jobs import Box, Job
+from systolith.errors import SystolithError
+
+__all__ = ["pack_parameters", "pack_weights"]
+
+PARAMETER = np.dtype([("bias", "<i4"), ("scale", "<f4")])
+
+
+def pack_weights(job: Job, block: int, box: Box) -> bytes:
+    """K tiles of an output block in the order the array takes them: ky, kx, input block, input channel, output channel."""
+    (ky, kys), (kx, kxs), (first, blocks) = box.ky, box.kx, box.blocks
+    return job.weights[block, ky : ky + kys, kx : kx + kxs, first : first + blocks].tobytes()
+
+
+def pack_parameters(layer: Conv, zero_point: int, array: int) -> bytes:
+    """Bias, with the input's zero point folded in, and scale of each output channel; unused lanes have 0 and 1.0."""
+    bias = _folded_bias(layer, zero_point)
+    words = np.zeros(-(-len(bias) // array) * array, PARAMETER)
+    words["scale"] = 1.0
+    words["bias"][: len(bias)] = bias
+    words["scale"][: len(bias)] = layer.scale
+    return words.tobytes()
+
+
+def _folded_bias(layer: Conv, zero_point: int) -> NDArray[np.int64]:
+    """bias - zero_point * sum(weights); refuses a layer whose accumulators could leave int32 for some input."""
+    weights = layer.weights.astype(np.int64).reshape(len(layer.weights), -1)
+    bias = layer.bias.astype(np.int64) - zero_point * weights.sum(1)
+    worst = int((128 * np.abs(weights).sum(1) + np.abs(bias)).max())
+    if worst >= 1 << 31:
+        raise SystolithError(f"Layer '{layer.name}' must have sums that fit into int32: weights and bias allow {worst}")
+    return bias

@@ -1,0 +1,140 @@
+"""Graphs built by hand, random ones too, and what they compute, in plain NumPy."""
+
+import numpy as np
+
+from systolith.compiler.ir import Conv, Graph, Port, Value, verify
+from systolith.config import PRESETS, Config
+from systolith.numerics import requantize
+from systolith.program import Program
+from systolith.sim.image import build
+from systolith.sim.isa_sim import simulate
+
+CONFIGS = {
+    **PRESETS,
+    "odd12": Config(
+        "odd12",
+        array=12,
+        act_depth=1024,
+        act_banks=4,
+        weight_depth=500,
+        acc_depth=128,
+        param_depth=20,
+        sfu_lanes=3,
+        axi_data_bits=64,
+        queue_depth=6,
+        token_bits=3,
+    ),
+}
+
+
+def conv_graph(rng: np.random.Generator, dims, layers) -> Graph:
+    """A chain of convolutions; `layers` are dicts with out, kernel and optionally stride, dilation, pads."""
+    values = {"x": Value("x", dims, 1.0, int(rng.integers(-128, 128)))}
+    made = []
+    name = "x"
+    for index, item in enumerate(layers):
+        channels, (height, width) = values[name].dims[1], values[name].dims[2:]
+        weights = rng.integers(-128, 128, (item["out"], channels, *item["kernel"])).astype(np.int8)
+        spread = 74 * 74 * np.sqrt(weights[0].size)
+        layer = Conv(
+            f"conv{index}",
+            "Conv",
+            name,
+            f"v{index}",
+            weights,
+            rng.integers(-1000, 1000, item["out"]).astype(np.int32),
+            (rng.uniform(0.5, 2.0, item["out"]) * 60 / spread).astype(np.float32),
+            item.get("stride", (1, 1)),
+            item.get("dilation", (1, 1)),
+            item.get("pads", (0, 0, 0, 0)),
+            low=int(rng.integers(-128, -60)),
+            high=int(rng.integers(60, 128)),
+        )
+        name = layer.output
+        values[name] = Value(
+            name, (dims[0], item["out"], *layer.output_size(height, width)), 1.0, int(rng.integers(-30, 30))
+        )
+        made.append(layer)
+    return verify(Graph("test", values, tuple(made), (_port("x", values),), (_port(name, values),)))
+
+
+def random_graph(rng: np.random.Generator, depth: int = 1, channels: int = 40, size: int = 14) -> Graph:
+    """A chain of random convolutions."""
+    while True:
+        dims = (
+            int(rng.choice([1, 1, 2, 5])),
+            _few(rng, channels),
+            int(rng.integers(1, size)),
+            int(rng.integers(1, size)),
+        )
+        layers, height, width = [], *dims[2:]
+        for _ in range(depth):
+            kernel = tuple(int(k) for k in rng.integers(1, 5, 2))
+            if rng.random() < 0.2:
+                kernel = (min(height, 7), min(width, 7))
+            item = {
+                "out": _few(rng, channels),
+                "kernel": kernel,
+                "stride": tuple(map(int, rng.integers(1, 4, 2))),
+                "dilation": tuple(map(int, rng.choice([1, 1, 2, 3], 2))),
+                "pads": tuple(map(int, rng.integers(0, 4, 4))) if rng.random() < 0.6 else (0, 0, 0, 0),
+            }
+            layers.append(item)
+            height, width = (
+                (s + p - d * (k - 1) - 1) // t + 1
+                for s, k, t, d, p in zip(
+                    (height, width),
+                    kernel,
+                    item["stride"],
+                    item["dilation"],
+                    (item["pads"][0] + item["pads"][2], item["pads"][1] + item["pads"][3]),
+                    strict=True,
+                )
+            )
+            if min(height, width) < 1:
+                break
+        else:
+            return conv_graph(rng, dims, layers)
+
+
+def reference(graph: Graph, x: np.ndarray) -> np.ndarray:
+    """The network's output: int64 sums, then the contract's requantization."""
+    values = {graph.inputs[0].value: x}
+    for layer in graph.layers:
+        zero_point, out = graph.values[layer.input].zero_point, graph.values[layer.output]
+        top, left, bottom, right = layer.pads
+        padded = np.pad(
+            values[layer.input].astype(np.int64) - zero_point, ((0, 0), (0, 0), (top, bottom), (left, right))
+        )
+        _, _, rows, cols = out.dims
+        sums = np.zeros(out.dims, np.int64)
+        for ky, kx in np.ndindex(layer.weights.shape[2:]):
+            y, x0 = ky * layer.dilation[0], kx * layer.dilation[1]
+            window = padded[
+                :,
+                :,
+                y : y + (rows - 1) * layer.stride[0] + 1 : layer.stride[0],
+                x0 : x0 + (cols - 1) * layer.stride[1] + 1 : layer.stride[1],
+            ]
+            sums += np.einsum("bchw,oc->bohw", window, layer.weights[:, :, ky, kx].astype(np.int64))
+        acc = (sums + layer.bias[:, None, None]).astype(np.int32)
+        values[layer.output] = requantize(acc, layer.scale[:, None, None], out.zero_point, layer.low, layer.high)
+    return values[graph.outputs[0].value]
+
+
+def run(program: Program, config: Config, x: np.ndarray, seed: int | None = None) -> np.ndarray:
+    """The program's output on the instruction simulator; with a seed, units overtake each other at random."""
+    memory = build(program, {program.inputs[0].name: x}, seed)
+    before = memory.copy()
+    simulate(program.code, config, memory, seed)
+    assert not memory.stray_writes(before)
+    return memory.output(program.outputs[0], config.array)
+
+
+def _port(name: str, values) -> Port:
+    dims = values[name].dims
+    return Port(name, dims, "int8", name, (0, 1, 2, 3), "int8")
+
+
+def _few(rng: np.random.Generator, most: int) -> int:
+    return int(rng.choice([1, 3, int(rng.integers(1, most + 1))]))
