@@ -169,8 +169,8 @@ class ReadBus(wiring.Signature):
 class WriteBus(wiring.Signature):
     """Bursts to memory, seen from the store unit.
 
-    `request` as in ReadBus; then beats with strobes, in order, `last` on the last of each burst. `done` pulses once for
-    each burst acknowledged, `error` with it if the memory refused.
+    `request` as in ReadBus; then beats with strobes, in order, as many as were requested. `done` pulses once for each
+    burst acknowledged, `error` with it if the memory refused.
     """
 
     def __init__(self, config: Config):
@@ -178,9 +178,7 @@ class WriteBus(wiring.Signature):
             {
                 "request": Out(stream.Signature(data.StructLayout({"address": config.axi_addr_bits, "beats": 8}))),
                 "beat": Out(
-                    stream.Signature(
-                        data.StructLayout({"data": config.axi_data_bits, "strobe": config.axi_bytes, "last": 1})
-                    )
+                    stream.Signature(data.StructLayout({"data": config.axi_data_bits, "strobe": config.axi_bytes}))
                 ),
                 "done": In(1),
                 "error": In(1),

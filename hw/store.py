@@ -1,0 +1,201 @@
+"""STORE: writes rows of activation SRAM to memory.
+
+queue -> Store: Rows -> Locate -+-> bursts -> AxiMaster <- beats <- Packer <-+
+                                +-> ReadWords (activation SRAM) -------------+
+"""
+
+from amaranth.hdl import Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import Out, connect, flipped
+
+from systolith import isa
+from systolith.config import Config
+from systolith.hw.burst import BurstSplitter
+from systolith.hw.decode import connect_start, is_form
+from systolith.hw.interfaces import (
+    INDEX_BITS,
+    UNITS,
+    ErrorCode,
+    Regions,
+    SramRead,
+    UnitPort,
+    WriteBus,
+    fields_layout,
+    header,
+    payload,
+)
+from systolith.hw.ledger import Ledger
+from systolith.hw.pack import Packer
+from systolith.hw.queue import Queue
+from systolith.hw.read_words import ReadWords, words_row
+from systolith.hw.region import Locate, beat_bits
+from systolith.hw.rows import Rows, row_context
+
+__all__ = ["Store"]
+
+STORE = isa.FORMATS[isa.Opcode.STORE, isa.Unit.STORE]
+TARGET = isa.CONFIG_FORMATS[isa.Unit.STORE, 0]
+ROWS_AHEAD = 4
+
+
+class StoreContext(data.Struct):
+    """What travels with an instruction's rows."""
+
+    cols: 12
+    config: 1
+    index: INDEX_BITS
+    signal: UNITS
+
+
+class Store(wiring.Component):
+    """The unit STORE.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    unit : Out(UnitPort)
+        Tokens are taken before the first SRAM read and given after the last write response.
+    regions : Out(Regions), bus : Out(WriteBus)
+    read : Out(SramRead(act_depth, 8N))
+
+    One cycle for an instruction, one for a row or burst, several bursts in flight; SRAM is read ahead of the next rows
+    and instructions. Data: see Packer.
+    """
+
+    unit: wiring.PureInterface
+    regions: wiring.PureInterface
+    bus: wiring.PureInterface
+    read: wiring.PureInterface
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.byte_bits = 12 + config.array.bit_length()
+        super().__init__(
+            {
+                "unit": Out(UnitPort()),
+                "regions": Out(Regions(config)),
+                "bus": Out(WriteBus(config)),
+                "read": Out(SramRead(config.act_depth, 8 * config.array)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config, unit, bits = self.config, self.unit, self.byte_bits
+        m.submodules.rows = rows = Rows(bits, StoreContext)
+        m.submodules.locate = locate = Locate(config, bits, row_context(StoreContext))
+        m.submodules.splitter = splitter = BurstSplitter(config, beat_bits(config, bits))
+        m.submodules.queue = queue = Queue(words_row(config), ROWS_AHEAD)
+        m.submodules.words = words = ReadWords(config)
+        m.submodules.packer = packer = Packer(config)
+        m.submodules.ledger = ledger = Ledger(config)
+        connect(m, rows.row, locate.span)
+        connect(m, flipped(self.regions), locate.regions)
+        connect(m, queue.o, words.row)
+        connect(m, words.read, flipped(self.read))
+        connect(m, words.word, packer.word)
+        connect(m, packer.beat, flipped(self.bus.beat))
+
+        stopped = Signal()
+        m.d.comb += [stopped.eq(unit.halt | (unit.fault.code != ErrorCode.NONE)), words.halt.eq(stopped)]
+        self._decode(m, rows, stopped)
+        self._pass_on(m, locate, splitter, queue, ledger, stopped)
+
+        m.d.comb += [
+            ledger.done.eq(self.bus.done),
+            ledger.error.eq(self.bus.error),
+            unit.give.eq(ledger.give),
+            unit.retired.eq(ledger.retired),
+            unit.retired_index.eq(ledger.retired_index),
+            unit.busy.eq(rows.busy | locate.busy | splitter.burst.valid | ledger.busy),
+        ]
+        found = locate.found.p
+        refused = (found.context.code != ErrorCode.NONE) | ~found.inside
+        with m.If(~stopped):
+            with m.If(ledger.failed):
+                m.d.sync += [unit.fault.code.eq(ErrorCode.AXI_WRITE), unit.fault.index.eq(ledger.failed_index)]
+            with m.Elif(locate.found.valid & refused):
+                m.d.sync += [
+                    unit.fault.code.eq(ErrorCode.REGION_RANGE),
+                    unit.fault.index.eq(found.context.context.index),
+                ]
+                with m.If(found.context.code != ErrorCode.NONE):
+                    m.d.sync += unit.fault.code.eq(found.context.code)
+        return m
+
+    def _decode(self, m: Module, rows: Rows, stopped: Signal):
+        """Instruction and constants -> job."""
+        word, job = self.unit.instruction.p.word, rows.job.p
+        target, store = Signal(fields_layout(TARGET)), payload(STORE, word)
+        is_store, is_target = is_form(STORE, word), is_form(TARGET, word)
+        m.d.comb += [
+            job.region.eq(store.region),
+            job.offset.eq(store.offset),
+            job.row_pitch.eq(target.row_pitch),
+            job.height.eq(1),
+            job.row_stride.eq(target.row_stride),
+            job.depth.eq(self.config.act_depth),
+            job.rows.eq(1),
+            job.context.cols.eq(store.cols),
+            job.context.config.eq(is_target),
+            job.context.index.eq(self.unit.instruction.p.index),
+            job.context.signal.eq(header(word).signal),
+        ]
+        with m.If(is_store):
+            m.d.comb += [
+                job.rows.eq(store.rows),
+                job.bytes.eq(store.cols * self.config.array),
+                job.sram.eq(store.sram),
+                job.cols.eq(store.cols),
+            ]
+            with m.If((store.rows == 0) | (store.cols == 0)):
+                m.d.comb += job.code.eq(ErrorCode.OPERAND)
+        with m.Elif(~is_target):
+            m.d.comb += job.code.eq(ErrorCode.OPCODE)
+        start = connect_start(m, self.unit, rows.job, ~stopped)
+        with m.If(start & is_target):
+            m.d.sync += target.eq(payload(TARGET, word))
+
+    def _pass_on(self, m: Module, locate: Locate, splitter: BurstSplitter, queue: Queue, ledger: Ledger, stopped):
+        """A row that may be written goes to the splitter and to the SRAM reader at once; each burst into the ledger."""
+        found, burst, request = locate.found.p, splitter.burst, self.bus.request
+        context = found.context.context
+        splitting = Signal.like(found.context)
+        allowed = locate.found.valid & (found.context.code == ErrorCode.NONE) & found.inside & ~stopped
+        m.d.comb += [
+            splitter.span.valid.eq(allowed & ~context.config & queue.i.ready),
+            splitter.span.p.address.eq(found.address),
+            splitter.span.p.beats.eq(found.beats),
+            queue.i.valid.eq(splitter.span.valid & splitter.span.ready),
+            queue.i.p.sram.eq(found.context.sram),
+            queue.i.p.cols.eq(context.cols),
+            queue.i.p.phase.eq(found.address),
+            request.p.address.eq(burst.p.address),
+            request.p.beats.eq(burst.p.beats),
+        ]
+        with m.If(queue.i.valid):
+            m.d.sync += splitting.eq(found.context)
+
+        with m.If(burst.valid):
+            m.d.comb += [
+                request.valid.eq(ledger.entry.ready & ~stopped),
+                burst.ready.eq(request.valid & request.ready),
+                ledger.entry.valid.eq(burst.ready),
+                ledger.entry.p.index.eq(splitting.context.index),
+                ledger.entry.p.signal.eq(splitting.context.signal),
+                ledger.entry.p.last.eq(burst.p.last & splitting.last),
+                locate.found.ready.eq(queue.i.valid),
+            ]
+        with m.Else():
+            # An instruction without bursts waits until those before it are in the ledger.
+            m.d.comb += [
+                ledger.entry.valid.eq(allowed & context.config),
+                ledger.entry.p.index.eq(context.index),
+                ledger.entry.p.signal.eq(context.signal),
+                ledger.entry.p.last.eq(1),
+                ledger.entry.p.config.eq(1),
+                locate.found.ready.eq(queue.i.valid | (ledger.entry.valid & ledger.entry.ready)),
+            ]
