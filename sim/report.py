@@ -1,4 +1,4 @@
-"""The report of a run: a plain dict, ready for JSON, with the same keys from every backend (None where it can't know)."""
+"""The report of a run: a plain dict, ready for JSON, with the same keys from every backend (None if it cannot know)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,8 +31,8 @@ def measured(program: Program, config: Config, backend: str, m: Measurement) -> 
     read, written = (m.counters[name] * config.axi_bytes for name in ("read_beats", "write_beats"))
     report = _report(program, config, backend, m.cycles, read, written, {k: m.counters[k] for k in STALLS}, layers)
     speed = round(m.simulated / m.seconds) if m.seconds else None
-    return report | {"counters": dict(m.counters),
-                     "simulation": {"cycles": m.simulated, "seconds": m.seconds, "cycles_per_second": speed}}  # fmt: skip
+    simulation = {"cycles": m.simulated, "seconds": round(m.seconds, 3), "cycles_per_second": speed}
+    return report | {"counters": dict(m.counters), "simulation": simulation}
 
 
 def layer_cycles(layers: list[Mapping[str, Any]], retired: NDArray[np.int64], total: int) -> list[int | None]:

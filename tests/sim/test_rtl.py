@@ -54,7 +54,7 @@ def test_memory_copies_under_stalls(seed: int):
 
 
 def test_latency_and_bandwidth_are_as_set():
-    # 1 cycle for each address, the latencies, 4 beats each way; the first beat comes `latency` cycles after its address.
+    # The first beat comes `latency` cycles after its address; four beats go each way.
     fast = run_stub(read_latency=1, write_latency=1).cycles
     assert run_stub(read_latency=64, write_latency=1).cycles == fast + 63
     assert run_stub(read_latency=1, write_latency=16).cycles == fast + 15
