@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "error: $$tool must be installed (Debian, Ubuntu: apt install g++ perl)" >&2; exit 1; }; done
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@mkdir -p $(TYPES) && for part in hw compiler sim fpga; do ln -sfn ../../../$$part $(TYPES)/$$part; done
+	@mkdir -p $(TYPES) && for part in hw compiler sim fpga benchmarks examples; do ln -sfn ../../../$$part $(TYPES)/$$part; done
 	@touch $@
 
 demo: setup ## generate, compile, and classify 100 images of digits on the RTL

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from network import Adam, Convolution, Network
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from sklearn.datasets import load_digits
+
+from systolith.examples.digits.network import Adam, Convolution, Network
 
 HERE = Path(__file__).parent
 SEED, EPOCHS, BATCH = 1, 40, 32

@@ -1,0 +1,1 @@
+"""Measurements of utilization and simulation speed: `systolith bench`."""

@@ -1,0 +1,1 @@
+"""Examples that the command line can run."""

