@@ -12,7 +12,7 @@ from systolith.compiler.onnx_views import merge
 __all__ = ["add", "with_bias"]
 
 TOLERANCE = 1e-5
-"""Largest relative difference between a bias scale and x_scale * w_scale: both are float32, computed in another order."""
+"""Largest relative difference between a bias scale and x_scale * w_scale, both float32 by other ways of computing."""
 
 
 def add(node: Node, inputs: list[Tensor | None]) -> Sum:
@@ -50,7 +50,12 @@ def _integers(node: Node, x: Sum, tensor: Tensor) -> NDArray:
 
 
 def _quantized(node: Node, x: Sum, values: NDArray[np.float32]) -> NDArray:
-    """A float bias as ONNX Runtime quantizes it: rint(bias / (x_scale * w_scale)) in float32."""
+    """A float bias as ONNX Runtime quantizes it: rint(bias / (x_scale * w_scale)) in float32.
+
+    It does so for Conv and Gemm, and for the MatMul of a matrix, which it makes a Gemm; it keeps others in float.
+    """
+    if x.node.op == "MatMul" and len(x.shape) != 2:
+        raise node.error(f"bias of float32 must follow a matrix, not shape {x.shape}; quantize it to int32")
     if values.shape != x.layer.bias.shape:
         raise node.error(f"bias of float32 must be of shape {x.layer.bias.shape}, not {values.shape}")
     rounded = np.rint(values / x.unit)

@@ -1,4 +1,4 @@
-"""Reads an ONNX file: the first step of the front end. What comes out is whole, checked by ONNX itself and self-contained."""
+"""Reads an ONNX file, the first step of the front end: what comes out is whole, checked by ONNX and self-contained."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ DOMAINS = ("", "ai.onnx", "com.microsoft")
 
 
 def read_model(source: Path | bytes, where: str | None = None) -> ModelProto:
-    """The model of a file or of its bytes, weights included. Raises SystolithError, starting with `where`, if it is not one.
+    """The model of a file or of its bytes, weights included. Raises SystolithError, which starts with `where`.
 
     External data must lie in the model's folder; bytes alone have no folder, so they may not have any.
     """

@@ -1,4 +1,4 @@
-"""Flatten, Reshape, Squeeze, Unsqueeze, Transpose and Identity: another view of the same elements, or a folded constant."""
+"""Flatten, Reshape, Squeeze, Unsqueeze, Transpose, Identity: another view of the same elements, or of a constant."""
 
 from dataclasses import replace
 from math import prod

@@ -1,4 +1,4 @@
-"""What the front end knows of each ONNX tensor while it walks the nodes: constant, quantized, dequantized or a layer's sum."""
+"""What the front end knows of an ONNX tensor as it walks: constant, quantized, dequantized, or a layer's sum."""
 
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -145,8 +145,8 @@ class Sum:
     """The real result of a layer, before its QuantizeLinear.
 
     `layer` lacks `output`, `scale` and its clamp. 1 in the accumulator is x_scale * w_scale (one, or one for each
-    channel). `dims` are the output's, and `view` shows them as ONNX has them; `low` and `high` are limits that a Relu or
-    Clip has set.
+    channel). `dims` are the output's, and `view` shows them as ONNX has them; `low` and `high` are limits set by Relu
+    or Clip.
     """
 
     node: Node

@@ -1,4 +1,4 @@
-"""The golden model: a graph in NumPy, exact int32 sums and the requantization of `systolith.numerics`. Backend `golden`."""
+"""The golden model, backend `golden`: a graph in NumPy, exact int32 sums, requantized by `systolith.numerics`."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ __all__ = ["convolve", "run", "run_values"]
 
 
 def run(graph: Graph, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
-    """Outputs by name, in shapes and types of the model. Raises SystolithError for inputs that are not the network's."""
+    """Outputs by name, in shapes and types of the model. Raises SystolithError for inputs not the network's."""
     values = run_values(graph, inputs)
     return {
         port.name: from_device(

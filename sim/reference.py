@@ -3,7 +3,7 @@
 What must agree bit for bit, and what cannot:
 
 - Layers that ONNX Runtime runs as QLinearConv, QLinearMatMul or QGemm: exactly.
-- Layers that it computes in float32 after dequantizing (a Relu or Clip that the zero point does not absorb, an Add that it
+- Layers that it computes in float32 after dequantizing (a Relu or Clip that the zero point does not absorb, an Add it
   does not fuse): within one step, because of its own rounding. `float_operators` names them.
 - On x86 processors whose 8-bit products saturate at 16 bits (before VNNI), unsigned activations: not at all;
   `saturates` tells, and golden alone is the truth there.

@@ -13,8 +13,8 @@ LIMIT = 2**31 - 1
 def prove_accumulators(graph: Graph) -> Graph:
     """The graph itself, if no sum of any layer can leave int32 for any input. Raises SystolithError, naming the layer.
 
-    Holds for every partial sum in any order, for sums of raw inputs (as the array makes them, with the zero point folded
-    into the bias) and of inputs minus the zero point (as ONNX defines them), and for the bias itself.
+    Holds for every partial sum in any order, for sums of raw inputs (as the array makes them, with the zero point
+    folded into the bias) and of inputs minus the zero point (as ONNX defines them), and for the bias itself.
     """
     for layer in graph.layers:
         worst = int(_largest(layer, graph.values[layer.input].zero_point).max())
