@@ -91,7 +91,7 @@ class ActivationSram(wiring.Component):
     def _return(self, m: Module, port):
         """Cycle 1: the bank reads. Cycle 2: its word goes through the multiplexer into the port's register."""
         arrived = Signal()
-        bank = Signal(ceil_log2(len(self.banks)))
+        bank = Signal(len(self._bank_of(port)))
         data = Signal(self.width, reset_less=True)
         m.d.sync += [arrived.eq(port.valid & port.ready), bank.eq(self._bank_of(port))]
         with m.If(arrived):

@@ -42,7 +42,7 @@ class Step(data.StructLayout):
                 "retire": 1,
                 "row": ceil_log2(config.acc_depth),
                 "param": ceil_log2(config.param_depth),
-                "group": ceil_log2(config.array // config.sfu_lanes),
+                "group": max(ceil_log2(config.array // config.sfu_lanes), 1),
                 "address": ceil_log2(config.act_depth),
                 "constants": Constants,
                 "index": INDEX_BITS,

@@ -1,0 +1,32 @@
+"""The SRAM controllers' testbenches, on bank counts of a power of two and others."""
+
+from dataclasses import replace
+
+import pytest
+
+from systolith.config import PRESETS
+from systolith.sim.testbench import act_sram_bench, param_sram_bench, weight_sram_bench
+from systolith.sim.testbench.runner import run_bench
+
+TINY = PRESETS["tiny4"]
+TWELVE = replace(TINY, name="twelve", array=12, sfu_lanes=4, act_banks=3, act_depth=3 * 64, weight_depth=72,
+                 param_depth=5)  # fmt: skip
+ONE_BANK = replace(TINY, name="one_bank", act_banks=1, act_depth=64)
+
+
+@pytest.mark.parametrize(
+    ("bench", "config"),
+    [
+        (act_sram_bench, TINY),
+        (act_sram_bench, TWELVE),
+        (act_sram_bench, ONE_BANK),
+        (weight_sram_bench, TINY),
+        (weight_sram_bench, TWELVE),
+        (param_sram_bench, TINY),
+        (param_sram_bench, TWELVE),
+    ],
+    ids=lambda value: getattr(value, "NAME", None) or value.name,
+)
+def test_sram(bench, config):
+    result = run_bench(bench.component(config), bench.__name__, config, seed=3)
+    assert result.passed, result.log
