@@ -5,7 +5,7 @@ fetch -> dispatch -> 5 in-order queues -> units.
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from systolith import isa
@@ -82,7 +82,7 @@ class Dispatch(wiring.Component):
         accepted = Signal()
         levels = []
         for unit, name in zip(QUEUED, QUEUES, strict=True):
-            queue = SyncFIFOBuffered(width=Issued.as_shape().size, depth=self.queue_depth)
+            queue = SyncFIFO(width=Issued.as_shape().size, depth=self.queue_depth)
             m.submodules[f"queue_{name}"] = queue
             output = getattr(self, name)
             m.d.comb += [

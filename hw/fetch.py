@@ -117,20 +117,24 @@ class Fetch(wiring.Component):
             ]
 
     def _collect(self, m: Module, buffer: SyncFIFOBuffered, ended: Signal):
-        """Beats into the buffer. The opcode of an END stops requests as soon as it arrives."""
+        """Beats into the buffer. An END stops requests as soon as it arrives."""
         bus = self.bus
         m.d.comb += [buffer.w_en.eq(bus.beat_valid), buffer.w_data.eq(Cat(bus.beat_data, bus.beat_error))]
         opcodes = [bus.beat_data[i : i + 4] for i in range(0, self.config.axi_data_bits, 8 * INSTRUCTION_BYTES)]
         has_end = Cat(opcode == Opcode.END for opcode in opcodes).any()
-        # With beats of half an instruction, the first half has the opcode.
-        first = Signal(init=1)
         if self.config.axi_bytes < INSTRUCTION_BYTES:
-            with m.If(bus.beat_valid):
-                m.d.sync += first.eq(~first)
-        with m.If(bus.beat_valid & first & has_end):
-            m.d.sync += ended.eq(1)
+            # Half an instruction in a beat: the opcode is in the first half, the second may be in the next burst.
+            second = Signal()
+            first_has_end = Signal()
+            with m.If(self.start):
+                m.d.sync += second.eq(0)
+            with m.Elif(bus.beat_valid):
+                m.d.sync += [second.eq(~second), first_has_end.eq(has_end)]
+            has_end = second & first_has_end
         with m.If(self.start):
-            m.d.sync += [ended.eq(0), first.eq(1)]
+            m.d.sync += ended.eq(0)
+        with m.Elif(bus.beat_valid & has_end):
+            m.d.sync += ended.eq(1)
 
     def _emit(self, m: Module, count, misaligned, buffer: SyncFIFOBuffered, running: Signal):
         """Beats into instructions, `count` of them at most."""

@@ -1,6 +1,6 @@
 """Supervisor: starts, watches and stops the core, and tells the registers how it went."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -30,8 +30,8 @@ class Supervisor(wiring.Component):
     Members
     -------
     start, reset : In(1)
-        Pulses from the registers. `start` begins a program (`begin`), from idle only.
-    begin : Out(1), running : Out(1)
+        Pulses from the registers. `start` begins a program (`started`), from idle only.
+    started : Out(1), running : Out(1)
         Pulse to fetch and counters in the cycle of `start`; and the cycles after it up to done or error.
     finished : In(1), fetch_idle : In(1)
         END was reached and all units are idle; it is done once fetch is idle, too.
@@ -58,7 +58,7 @@ class Supervisor(wiring.Component):
             {
                 "start": In(1),
                 "reset": In(1),
-                "begin": Out(1),
+                "started": Out(1),
                 "running": Out(1),
                 "finished": In(1),
                 "fetch_idle": In(1),
@@ -83,10 +83,10 @@ class Supervisor(wiring.Component):
         m = Module()
         state = Signal(State)
         remaining = Signal(range(RESET_CYCLES))
-        fault = self._first_fault(m)
+        fault, unit = self._first_fault(m)
         hung = self._watch(m)
         m.d.comb += [
-            self.begin.eq(self.start & (state == State.IDLE)),
+            self.started.eq(self.start & (state == State.IDLE)),
             self.running.eq((state == State.RUN) | (state == State.DRAIN)),
             self.halt.eq((state == State.FAILED) | (state == State.STOP) | (state == State.RESET)),
             self.core_reset.eq(state == State.RESET),
@@ -114,7 +114,11 @@ class Supervisor(wiring.Component):
                     m.d.sync += state.eq(State.IDLE)
         with m.If(self.running & ((fault.code != ErrorCode.NONE) | hung)):
             m.d.comb += self.notify.eq(1)
-            m.d.sync += [state.eq(State.FAILED), self.status.done.eq(0), self.report.eq(fault)]
+            m.d.sync += [
+                state.eq(State.FAILED),
+                self.status.done.eq(0),
+                self.report.eq(Cat(fault.code, unit, Const(0, 16), fault.index)),
+            ]
             with m.If(fault.code == ErrorCode.NONE):
                 m.d.sync += self.report.eq(self._diagnosis(m))
         with m.If(self.reset & (state != State.RESET)):
@@ -122,7 +126,8 @@ class Supervisor(wiring.Component):
         return m
 
     def _first_fault(self, m: Module):
-        fault = Signal(ErrorReport)
+        """The fault to keep, and whose it is."""
+        fault, owner = Signal(Fault, name="fault"), Signal(8, name="fault_unit")
         sources = [(Unit.CONTROL, self.control_fault.code, self.control_fault.index)]
         sources += [(unit, self.faults[unit].code, self.faults[unit].index) for unit in QUEUED]
         for unit in QUEUED:
@@ -130,8 +135,8 @@ class Supervisor(wiring.Component):
             sources.append((unit, code, self.retired_index[unit]))
         for unit, code, index in reversed(sources):
             with m.If(code != ErrorCode.NONE):
-                m.d.comb += [fault.code.eq(code), fault.unit.eq(unit), fault.index.eq(index)]
-        return fault
+                m.d.comb += [fault.code.eq(code), owner.eq(unit), fault.index.eq(index)]
+        return fault, owner
 
     def _watch(self, m: Module):
         """Count cycles without progress. Returns: there were too many."""

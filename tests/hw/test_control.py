@@ -1,0 +1,29 @@
+"""The testbench of fetch, dispatch, tokens and supervisor with beats of 64, 128 and 256 bits."""
+
+from dataclasses import replace
+
+import pytest
+
+from systolith.config import PRESETS
+from systolith.hw.dispatch import legal
+from systolith.isa import FORMATS, Opcode, Unit
+from systolith.sim.testbench import control_bench
+from systolith.sim.testbench.runner import run_bench
+
+TINY = PRESETS["tiny4"]
+CONFIGS = (TINY, PRESETS["edge16"], replace(TINY, axi_data_bits=256, axi_burst=1, token_bits=2, queue_depth=2))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["64 bits", "128 bits", "256 bits"])
+def test_control(config):
+    result = run_bench(control_bench.component(config), control_bench.__name__, config, seed=1)
+    assert result.passed, result.log
+
+
+def test_legal():
+    assert all(legal(opcode, unit, 0, 0, 0) for opcode, unit in FORMATS)
+    assert legal(Opcode.CONFIG, Unit.SFU, 31, 31, 0)
+    assert not legal(Opcode.CONFIG, Unit.LOAD_W, 0, 0, 0)
+    assert not legal(Opcode.END, Unit.CONTROL, 1, 0, 0)
+    assert not legal(Opcode.LOAD, Unit.LOAD_W, 32, 0, 0)
+    assert not legal(Opcode.LOAD, Unit.LOAD_W, 0, 0, 1)
