@@ -5,7 +5,7 @@ PYTHON ?= python3
 CONFIG ?= edge16
 SEED ?= 1
 RUNS ?= 1
-LAYERS ?= 500
+LAYERS ?= 600
 WORKERS ?= auto
 
 VENV := .venv
@@ -59,7 +59,7 @@ verilog: setup ## generate CONFIG (default edge16) into build/CONFIG
 verify: setup ## run the cocotb testbenches on CONFIG with SEED, RUNS times
 	$(BIN)/systolith verify --config $(CONFIG) --seed $(SEED) --runs $(RUNS)
 
-verify-long: setup ## run LAYERS (default 500) random layers, configurations and memory stalls on the RTL
+verify-long: setup ## run LAYERS (default 600) random layers, configurations and memory stalls on the RTL
 	$(BIN)/python -m systolith.sim.campaign --layers $(LAYERS) --seed $(SEED)
 
 bench: setup ## measure utilization and simulation speed

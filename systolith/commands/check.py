@@ -5,9 +5,9 @@ import sys
 import time
 from collections.abc import Iterable
 
-from rich.console import Console
 from rich.table import Table
 
+from systolith.commands.tables import show
 from systolith.config import Config
 
 __all__ = ["show_tools", "verify_config"]
@@ -31,7 +31,7 @@ def verify_config(name: str, config: Config, seeds: range, only: str | None) -> 
     for outcome in sorted(outcomes.values(), key=lambda item: item.name):
         table.add_row(outcome.name, str(outcome.runs), str(outcome.tests), f"{outcome.cycles:,}",
                       _coverage(outcome.coverage.values()), _result(outcome.failed))  # fmt: skip
-    _console().print(table)
+    show(table)
     for outcome in outcomes.values():
         for seed, log in outcome.failed.items():
             print(f"\n{outcome.name}, seed {seed}:")
@@ -50,7 +50,7 @@ def show_tools() -> bool:
         table.add_column(title, overflow="fold")
     for finding in findings:
         table.add_row(finding.tool, finding.version or "-", finding.place or "missing", finding.advice or "-")
-    _console().print(table)
+    show(table)
     return not any(finding.advice for finding in findings)
 
 
@@ -68,9 +68,3 @@ def _relevant(log: str) -> list[str]:
     lines = log.splitlines()
     first = next((i for i, line in enumerate(lines) if " failed" in line or "Traceback" in line), len(lines))
     return lines[first : first + LOG_LINES] or lines[-LOG_LINES:]
-
-
-def _console() -> Console:
-    """Tables keep their width where there is no terminal."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(width=140, highlight=False)

@@ -1,0 +1,175 @@
+"""`make verify-long`: random layers, configurations and memory stalls on the RTL, bit-equal to golden and ONNX Runtime.
+
+Run: python -m systolith.sim.campaign [--layers 600] [--seed 1] [--only SEED] [--backend rtl] [--workers 2]
+
+Case SEED is made from that number alone: its configuration (one of `CONFIGS`, so that builds are few), its layer or
+chain of layers, its inputs, its memory and where its regions lie. A run takes the seeds from --seed on until --layers
+cases were compared; --only repeats one and says what it is made of.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, replace
+from itertools import count
+from multiprocessing import get_context
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.config import PRESETS, Config
+from systolith.errors import SystolithError
+from systolith.sim.layers import random_layer
+from systolith.sim.memory_model import MemoryModel
+
+__all__ = ["CONFIGS", "Case", "Verdict", "campaign", "main", "make_case", "run_case"]
+
+_TINY, _ECP5, _EDGE16, _EDGE32 = (PRESETS[name] for name in ("tiny4", "ecp5_8", "edge16", "edge32"))
+CONFIGS = (
+    _TINY,
+    replace(_TINY, name="tiny4_least", act_depth=128, act_banks=1, weight_depth=32, acc_depth=16, param_depth=4,
+            sfu_lanes=1, axi_burst=1, axi_outstanding=1, axi_buffer=16, queue_depth=2, token_bits=2),
+    replace(_TINY, name="tiny4_wide", sfu_lanes=4, act_banks=8, axi_data_bits=256, axi_addr_bits=64),
+    _ECP5,
+    replace(_ECP5, name="n8_wide", sfu_lanes=8, act_banks=16, axi_data_bits=256, axi_burst=128),
+    replace(_ECP5, name="n12", array=12, sfu_lanes=4, act_depth=3 * 512, act_banks=3, axi_data_bits=128),
+    replace(_ECP5, name="n12_small", array=12, sfu_lanes=1, act_depth=256, act_banks=2, weight_depth=100, acc_depth=32,
+            param_depth=8, queue_depth=3, token_bits=2),
+    _EDGE16,
+    replace(_EDGE16, name="n16_small", sfu_lanes=2, act_depth=512, weight_depth=64, acc_depth=64, param_depth=8,
+            axi_data_bits=64, axi_outstanding=2, queue_depth=2),
+    replace(_EDGE32, name="n32", act_depth=2048, act_banks=2, weight_depth=1024, acc_depth=128, sfu_lanes=8,
+            axi_data_bits=128),
+)  # fmt: skip
+"""Array sizes 4 to 32, SFU lanes 1 to N, AXI of 64 to 256 bits, 1 to 16 banks, queues from 2, memories from tight."""
+
+MAX_CYCLES = 100_000_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """One random layer, or chain of layers, on one accelerator with one memory."""
+
+    seed: int
+    config: Config
+    memory: MemoryModel
+    model: bytes
+    inputs: dict[str, NDArray]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`kind`: "equal" (to both, bit for bit), "one step" (equal to golden; within a step of ONNX Runtime, which computed
+    it in float), "golden only" (this processor's ONNX Runtime saturates), "refused" (by the compiler), "FAILED"."""
+
+    seed: int
+    kind: str
+    config: str
+    cycles: int = 0
+    message: str = ""
+
+
+def make_case(seed: int) -> Case:
+    """Case number `seed`."""
+    rng = np.random.default_rng(seed)
+    config = CONFIGS[rng.integers(len(CONFIGS))]
+    memory = MemoryModel(
+        read_latency=int(rng.integers(1, 150)),
+        write_latency=int(rng.integers(1, 60)),
+        bandwidth=float(rng.choice([1.0, 1.0, 0.5, 0.13])),
+        stall=float(rng.choice([0.0, 0.1, 0.5, 0.9])),
+        outstanding=int(rng.choice([1, 2, 5, 64])),
+        seed=seed,
+    )
+    model, inputs = random_layer(rng)
+    return Case(seed, config, memory, model, inputs)
+
+
+def run_case(seed: int, backend: str = "rtl") -> Verdict:
+    """Compile, run and compare one case. Whatever goes wrong after compilation is a failure, with its message."""
+    from systolith.compiler.compile import compile_model
+    from systolith.sim.run import Options, check, run
+
+    case = make_case(seed)
+    try:
+        program = compile_model(case.model, case.config)
+    except SystolithError as error:
+        return Verdict(seed, "refused", case.config.name, message=str(error))
+    try:
+        options = Options(case.memory, seed, max_cycles=MAX_CYCLES)
+        outputs, report = run(program, case.inputs, case.config, backend, options)
+        found = check(program, case.inputs, outputs)
+    except Exception as error:
+        return Verdict(seed, "FAILED", case.config.name, message=f"{type(error).__name__}: {error}")
+    cycles = report["cycles"] or 0
+    if not found.passed:
+        message = f"{found.golden} elements differ from golden, {found.onnxruntime} from ONNX Runtime"
+        return Verdict(seed, "FAILED", case.config.name, cycles, message)
+    kind = "golden only" if found.onnxruntime is None else "one step" if found.notes else "equal"
+    return Verdict(seed, kind, case.config.name, cycles)
+
+
+def campaign(seeds: Iterator[int], layers: int, backend: str, workers: int) -> Iterator[Verdict]:
+    """Verdicts as they come, until `layers` cases were compared (those the compiler refuses do not count)."""
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        running: set[Future[Verdict]] = set()
+        compared = 0
+        while compared < layers:
+            while len(running) < min(2 * workers, layers - compared):
+                running.add(pool.submit(run_case, next(seeds), backend))
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for verdict in (future.result() for future in done):
+                compared += verdict.kind != "refused"
+                yield verdict
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; exit code 1 if a case failed."""
+    parser = argparse.ArgumentParser(prog="systolith.sim.campaign", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--layers", type=int, default=600, help="cases to compare")
+    parser.add_argument("--seed", type=int, default=1, help="first seed")
+    parser.add_argument("--only", type=int, help="repeat the case of this seed")
+    parser.add_argument("--backend", default="rtl", help="rtl, cocotb or isa")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    options = parser.parse_args(arguments)
+    if options.only is not None:
+        case = make_case(options.only)
+        print(case.config.to_toml(), case.memory, {name: x.shape for name, x in case.inputs.items()}, sep="\n")
+        verdicts = iter([run_case(options.only, options.backend)])
+    else:
+        verdicts = campaign(count(options.seed), options.layers, options.backend, options.workers)
+    return summarize(verdicts)
+
+
+def summarize(verdicts: Iterator[Verdict]) -> int:
+    """Print failures as they come and a line every ten seconds, then the sums. Returns the exit code."""
+    begin = said = time.monotonic()
+    kinds: Counter[str] = Counter()
+    configs: Counter[str] = Counter()
+    cycles = 0
+    for verdict in verdicts:
+        kinds[verdict.kind] += 1
+        configs[verdict.config] += verdict.kind != "refused"
+        cycles += verdict.cycles
+        if verdict.kind in ("FAILED", "refused"):
+            print(f"seed {verdict.seed} on {verdict.config}: {verdict.kind}: {verdict.message}", flush=True)
+        if verdict.kind == "FAILED":
+            print(f"  repeat: {sys.executable} -m systolith.sim.campaign --only {verdict.seed}", flush=True)
+        if time.monotonic() - said > 10:
+            said = time.monotonic()
+            print(f"{said - begin:4.0f} s: {_sums(kinds)}", flush=True)
+    print(f"by configuration: {_sums(configs)}")
+    print(f"{cycles:,} cycles in {time.monotonic() - begin:.0f} s: {_sums(kinds)}")
+    return 1 if kinds["FAILED"] else 0
+
+
+def _sums(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in sorted(counts.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""`systolith run`: a program, or an ONNX file compiled on the way, on one of the backends."""
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from systolith import program
+from systolith.commands.tables import layer_table, show
+from systolith.config import Config
+from systolith.errors import SystolithError
+from systolith.program import Program, write_whole
+
+if TYPE_CHECKING:
+    from systolith.sim.run import Check
+
+__all__ = ["Files", "load_program", "run_file"]
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a run reads and writes."""
+
+    source: Path
+    inputs: Path | None = None
+    output: Path | None = None
+    report: Path | None = None
+    waves: Path | None = None
+
+    def check(self) -> None:
+        """Raises SystolithError if something could not be written at the end of a long run."""
+        for path in (self.output, self.report, self.waves):
+            if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+                raise SystolithError(f"{path}: cannot be written: '{path.parent}' must be a folder that can be written")
+            if path is not None and path.is_dir():
+                raise SystolithError(f"{path}: cannot be written: it must be a file, not a folder")
+        if self.output is not None and self.output.suffix != ".npz":
+            raise SystolithError(f"Outputs must go to a .npz file, not '{self.output}'")
+
+
+def run_file(files: Files, config: Config, backend: str, check: bool, batch: int, seed: int) -> bool:
+    """Run, write what was asked for, print a table; False if `check` found a difference."""
+    from systolith.sim.files import load_inputs, save_outputs
+    from systolith.sim.inputs import random_inputs
+    from systolith.sim.run import Options, run
+    from systolith.sim.run import check as compare
+
+    files.check()
+    compiled = load_program(files.source, config, batch)
+    if files.inputs is not None:
+        inputs = load_inputs(files.inputs, compiled)
+    else:
+        inputs = random_inputs(compiled, seed)
+        print(f"no --input: random inputs of seed {seed}", file=sys.stderr)
+    outputs, report = run(compiled, inputs, config, backend, Options(waves=files.waves))
+    found = compare(compiled, inputs, outputs) if check else None
+    report["mismatches"] = {"golden": found.golden, "onnxruntime": found.onnxruntime} if found else None
+    if files.output is not None:
+        save_outputs(files.output, outputs)
+    if files.report is not None:
+        write_whole(files.report, (json.dumps(report, indent=2) + "\n").encode())
+    show(layer_table(report))
+    _print_totals(report, found)
+    return found is None or found.passed
+
+
+def load_program(source: Path, config: Config, batch: int) -> Program:
+    """The program in a .slp file, or what an .onnx file compiles to."""
+    if source.suffix == ".onnx":
+        from systolith.compiler.compile import compile_model
+
+        return compile_model(source, config, batch)
+    loaded = program.load(source)
+    loaded.require(config)
+    return loaded
+
+
+def _print_totals(report: dict[str, Any], found: "Check | None") -> None:
+    traffic = report["dram_bytes"]
+    if traffic["read"] is not None:
+        print(f"memory: {traffic['read']:,} bytes read, {traffic['written']:,} bytes written")
+    if stalls := {name: count for name, count in report["stalls"].items() if count}:
+        print(f"stalls: {', '.join(f'{name} {count:,}' for name, count in stalls.items())}")
+    if speed := report.get("simulation", {}).get("cycles_per_second"):
+        print(f"simulation: {speed:,} cycles a second")
+    if found is not None:
+        reference = "not compared" if found.onnxruntime is None else f"{found.onnxruntime} mismatches"
+        print(f"check: golden {found.golden} mismatches, ONNX Runtime {reference}")
+        for note in found.notes:
+            print(f"note: {note}")
