@@ -1,4 +1,4 @@
-"""Arrays of a run on disk: inputs from .npy (one input) or .npz (by ONNX names), outputs to .npz, whole or not at all."""
+"""Arrays on disk: inputs from .npy (one input) or .npz (by ONNX names), outputs to .npz, whole or not at all."""
 
 import io
 import zipfile

@@ -13,8 +13,19 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from systolith.config import Config
-from systolith.errors import SystolithError
-from systolith.isa import CONFIG_FORMATS, INSTRUCTION_BYTES, Instruction, Opcode, Region, Unit, decode
+from systolith.isa import (
+    CONFIG_FORMATS,
+    FORMATS,
+    GROUP,
+    HEADER,
+    INSTRUCTION_BYTES,
+    Format,
+    Instruction,
+    Opcode,
+    Region,
+    Unit,
+    decode,
+)
 from systolith.sim import isa_units
 from systolith.sim.fault import HardwareFault
 from systolith.sim.image import Image
@@ -23,6 +34,9 @@ from systolith.sim.isa_units import Refused, State
 __all__ = ["Simulator", "simulate"]
 
 ALL_UNITS = (1 << 6) - 1
+QUEUED = sum(1 << unit for unit in Unit if unit != Unit.CONTROL)
+PAIRS = {*FORMATS, *((Opcode.CONFIG, unit) for unit, _ in CONFIG_FORMATS)}
+UNDEFINED_GROUP = Format("undefined", Opcode.CONFIG, (), "what stands for a CONFIG of an undefined group")
 WEIGHTS_FIRST = 1 << Unit.LOAD_W
 """The token that EXECUTE's weight stage takes; its row stage takes the others."""
 SHUFFLE = 1 / 64
@@ -108,17 +122,18 @@ class Simulator:
         if start + INSTRUCTION_BYTES > len(code):
             raise self._fault("REGION_RANGE", Unit.CONTROL, self.index)
         self.state.bytes_read += INSTRUCTION_BYTES
-        data = bytes(code[start : start + INSTRUCTION_BYTES])
-        try:
-            return decode(data, self.index)
-        except SystolithError:
-            raise self._fault("OPCODE", Unit.CONTROL, self.index) from None
+        instruction = _decode(int.from_bytes(bytes(code[start : start + INSTRUCTION_BYTES]), "little"))
+        if instruction is None:
+            raise self._fault("OPCODE", Unit.CONTROL, self.index)
+        return instruction
 
     def _advance(self, stage: Stage) -> bool:
         """Run the instruction at the head of a stage's queue, if its tokens are there."""
         if not stage.queue or (stage is self.stages[Unit.EXECUTE] and len(self.rows.queue) >= self.rows.depth):
             return False
         index, instruction, extra = stage.queue[0]
+        if instruction.form is UNDEFINED_GROUP:
+            raise self._fault("OPCODE", stage.unit, index)
         givers = self._givers(stage, instruction)
         if not all(self.tokens[giver, stage.unit] for giver in givers):
             return False
@@ -161,6 +176,24 @@ class Simulator:
 
     def _fault(self, code: str, unit: Unit, index: int, detail: int = 0) -> HardwareFault:
         return HardwareFault(code, unit, index, detail, self.code or bytes(self.memory.region(Region.CODE)))
+
+
+def _decode(word: int) -> Instruction | None:
+    """As the hardware does it: dispatch refuses a header that is not defined (None here), a unit an undefined CONFIG
+    group of its own, and nobody looks at unused bits of the payload."""
+    header, position = {}, 0
+    for field in HEADER:
+        header[field.name] = word >> position & (1 << field.bits) - 1
+        position += field.bits
+    opcode, unit, masks = header["opcode"], header["unit"], header["wait"] | header["signal"]
+    queued = QUEUED if unit != Unit.CONTROL else 0
+    if (opcode, unit) not in PAIRS or header["reserved"] or masks & ~queued:
+        return None
+    form = FORMATS.get((opcode, unit)) or CONFIG_FORMATS.get((unit, word >> position & (1 << GROUP.bits) - 1))
+    if form is None:
+        return Instruction(UNDEFINED_GROUP, Unit(unit))
+    used = form.start + sum(field.bits for field in form.fields)
+    return decode((word & (1 << used) - 1).to_bytes(INSTRUCTION_BYTES, "little"))
 
 
 def _units(mask: int) -> list[int]:

@@ -108,7 +108,8 @@ def execute(state: State, i: Instruction, c: Constants, weights: NDArray[np.int8
     """EXECUTE: gather the input word of every output and K tile, multiply, and add into the accumulators."""
     config, count = state.config, i["rows"] * i["cols"]
     _require(count > 0, "OPERAND")
-    _require(i["acc"] < config.acc_depth and i["acc"] % config.acc_half + count <= config.acc_half, "OPERAND")
+    _require(i["acc"] < config.acc_depth, "SRAM_RANGE")
+    _require(i["acc"] % config.acc_half + count <= config.acc_half, "OPERAND")
     state.act[config.act_depth] = c["zero_point"]
     words = state.act[_addresses(i, c, config.act_depth)].reshape(count, -1)
     sums = np.zeros((count, config.array), np.int32)
@@ -135,9 +136,10 @@ def _addresses(i: Instruction, c: Constants, depth: int) -> NDArray[np.int64]:
 def sfu(state: State, i: Instruction, c: Constants) -> None:
     """SFU: bias, requantize and clamp accumulator rows into activation SRAM."""
     config, rows, cols = state.config, i["rows"], i["cols"]
-    _require(i["mode"] == 0 and rows * cols > 0, "OPERAND")
-    _require(i["acc"] % config.acc_half + rows * cols <= config.acc_half, "OPERAND")
+    _require(i["mode"] == 0, "OPCODE")
+    _require(rows * cols > 0, "OPERAND")
     _require(i["acc"] < config.acc_depth and i["param"] < config.param_depth, "SRAM_RANGE")
+    _require(i["acc"] % config.acc_half + rows * cols <= config.acc_half, "OPERAND")
     _require(i["dst"] + (rows - 1) * c["row_stride"] + cols <= config.act_depth, "SRAM_RANGE")
     word = state.params[8 * i["param"] : 8 * i["param"] + 8].reshape(config.array, 8)
     bias, scale = word[:, :4].copy().view("<i4")[:, 0], word[:, 4:].copy().view("<f4")[:, 0]

@@ -1,4 +1,4 @@
-"""One protocol for all backends: `run(program, inputs, config, backend) -> (outputs, report)`, and `check` of the outputs.
+"""One protocol for all backends, `run(program, inputs, config, backend) -> (outputs, report)`, and `check` of outputs.
 
 Inputs and outputs are arrays as the network's user sees them, by ONNX names. A program carries its ONNX model, so that
 both `golden` and `check` need nothing else.
@@ -29,8 +29,8 @@ Report = dict[str, Any]
 
 @dataclass(frozen=True)
 class Options:
-    """What a run may be told. `memory`, `watchdog`, `max_cycles` and `waves` (a .vcd or .fst file) are for the RTL; `seed`
-    puts regions at random addresses and, in `isa`, units in random order."""
+    """What a run may be told. `memory`, `watchdog`, `max_cycles` and `waves` (a .vcd or .fst file) are for the RTL;
+    `seed` puts regions at random addresses and, in `isa`, units in random order."""
 
     memory: MemoryModel = STANDARD
     seed: int | None = None
@@ -41,7 +41,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Check:
-    """Elements that differ, of all outputs together. `onnxruntime` is None where it is no reference; `notes` say why."""
+    """Elements that differ, of all outputs together. `onnxruntime` is None where it is no reference, as `notes` say."""
 
     golden: int
     onnxruntime: int | None

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from faults import FAULTS, TINY, changed
 from handmade import Convolution, instructions, mask
 
 from systolith import PRESETS, Config, SystolithError
@@ -9,8 +10,6 @@ from systolith.isa import Instruction, Region, Unit, encode_program, make
 from systolith.sim.fault import HardwareFault
 from systolith.sim.image import build
 from systolith.sim.isa_sim import simulate
-
-TINY = PRESETS["tiny4"]
 
 
 def run(case: Convolution, seed: int | None = None) -> np.ndarray:
@@ -28,15 +27,6 @@ def test_convolution_equals_numpy(config: Config, seed: int | None):
     assert np.array_equal(run(case, seed), case.output)
 
 
-def changed(index: int, **changes: int) -> list[Instruction]:
-    """The convolution with some fields, or `wait` and `signal`, of one instruction changed."""
-    listing = instructions(TINY, 5)
-    old = listing[index]
-    masks = {key: changes.pop(key, getattr(old, key)) for key in ("wait", "signal")}
-    listing[index] = make(old.form.name, **masks, **{**old.values, **changes})
-    return listing
-
-
 def fault_of(listing: list[Instruction] | bytes) -> HardwareFault:
     code = listing if isinstance(listing, bytes) else encode_program(listing)
     with pytest.raises(HardwareFault) as caught:
@@ -44,33 +34,7 @@ def fault_of(listing: list[Instruction] | bytes) -> HardwareFault:
     return caught.value
 
 
-@pytest.mark.parametrize(
-    ("listing", "code", "unit", "index"),
-    [
-        (changed(0, words=0), "OPERAND", Unit.LOAD_W, 0),
-        (changed(0, sram=8 * TINY.param_depth - 7), "SRAM_RANGE", Unit.LOAD_W, 0),
-        (changed(1, sram=TINY.weight_depth - 35), "SRAM_RANGE", Unit.LOAD_W, 1),
-        (changed(1, offset=33), "REGION_RANGE", Unit.LOAD_W, 1),
-        (changed(1, region=6), "REGION_RANGE", Unit.LOAD_W, 1),
-        (changed(3, lane=1), "OPERAND", Unit.LOAD_A, 4),
-        (changed(4, cols=0), "OPERAND", Unit.LOAD_A, 4),
-        (changed(4, sram=TINY.act_depth - 28), "SRAM_RANGE", Unit.LOAD_A, 4),
-        (changed(4, offset=1), "REGION_RANGE", Unit.LOAD_A, 4),
-        (changed(4, offset=0xFFFF_FFFF), "REGION_RANGE", Unit.LOAD_A, 4),
-        (changed(6, blocks=0), "OPERAND", Unit.EXECUTE, 7),
-        (changed(7, act=TINY.act_depth - 28), "SRAM_RANGE", Unit.EXECUTE, 7),
-        (changed(7, weight=TINY.weight_depth - 35), "SRAM_RANGE", Unit.EXECUTE, 7),
-        (changed(7, acc=TINY.acc_half - 24), "OPERAND", Unit.EXECUTE, 7),
-        (changed(9, rows=0), "OPERAND", Unit.SFU, 9),
-        (changed(9, dst=TINY.act_depth - 24), "SRAM_RANGE", Unit.SFU, 9),
-        (changed(9, param=TINY.param_depth), "SRAM_RANGE", Unit.SFU, 9),
-        (changed(11, sram=TINY.act_depth - 24), "SRAM_RANGE", Unit.STORE, 11),
-        (changed(11, offset=1), "REGION_RANGE", Unit.STORE, 11),
-        (changed(7, wait=mask(Unit.STORE)), "WATCHDOG", Unit.EXECUTE, 7),
-        (b"\0" * 16, "OPCODE", Unit.CONTROL, 0),
-        (encode_program(instructions(TINY, 5)[:-1]), "REGION_RANGE", Unit.CONTROL, 12),
-    ],
-)
+@pytest.mark.parametrize(("listing", "code", "unit", "index"), FAULTS)
 def test_refusals(listing: list[Instruction] | bytes, code: str, unit: Unit, index: int):
     fault = fault_of(listing)
     assert (fault.code, fault.unit, fault.index) == (code, unit, index)

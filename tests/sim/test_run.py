@@ -106,20 +106,20 @@ def test_files_that_are_not_inputs(tmp_path: Path):
         with pytest.raises(SystolithError, match=f"{file}: .*{message}"):
             load_inputs(tmp_path / file, program)
     np.savez(tmp_path / "names.npz", other=inputs[name])
-    with pytest.raises(SystolithError, match="names.npz: Inputs must"):
+    with pytest.raises(SystolithError, match=r"names\.npz: Inputs must"):
         load_inputs(tmp_path / "names.npz", program)
     np.save(tmp_path / "object.npy", np.array([object()]), allow_pickle=True)
-    with pytest.raises(SystolithError, match="must be a .npy or .npz file of numbers"):
+    with pytest.raises(SystolithError, match=r"must be a \.npy or .npz file of numbers"):
         load_inputs(tmp_path / "object.npy", program)
     np.save(tmp_path / "double.npy", inputs[name].astype(np.float64))
-    with pytest.raises(SystolithError, match="double.npy: Input .* must be .*, not float64"):
+    with pytest.raises(SystolithError, match=r"double\.npy: Input .* must be .*, not float64"):
         load_inputs(tmp_path / "double.npy", program)
 
 
 def test_outputs_are_written_whole_or_not_at_all(tmp_path: Path):
     save_outputs(tmp_path / "y.npz", {"file": np.arange(3), "a/b": np.float32(1)})
     assert sorted(np.load(tmp_path / "y.npz")) == ["a/b", "file"]
-    with pytest.raises(SystolithError, match="must go to a .npz file"):
+    with pytest.raises(SystolithError, match=r"must go to a \.npz file"):
         save_outputs(tmp_path / "y.npy", {})
     with pytest.raises(SystolithError, match="cannot be written"):
         save_outputs(tmp_path / "nowhere" / "y.npz", {})
