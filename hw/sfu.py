@@ -99,6 +99,7 @@ class SpecialFunctionUnit(wiring.Component):
             self.write.mask.eq(~0),
         ]
 
+        give = delayed(m, step.signal, PIPELINE + 1, "signal_line", reset_less=True)
         retires = Signal(PIPELINE + 1)
         m.d.sync += retires.eq(Cat(step.retire, retires))
         m.d.comb += [
@@ -107,7 +108,7 @@ class SpecialFunctionUnit(wiring.Component):
             self.unit.retired_index.eq(delayed(m, step.index, PIPELINE + 1, "index_line", reset_less=True)),
         ]
         with m.If(self.unit.retired):
-            m.d.comb += self.unit.give.eq(delayed(m, step.signal, PIPELINE + 1, "signal_line", reset_less=True))
+            m.d.comb += self.unit.give.eq(give)
         return m
 
     def _requantize(self, m: Module, step) -> Cat:

@@ -143,7 +143,8 @@ class SfuSource(wiring.Component):
 
         last_group, last_col, last = Signal(), Signal(), Signal()
         left_half, outside, good = Signal(), Signal(), Signal()
-        reading = Signal()
+        # Signals of their own, not fields read back: simulators see a loop where a struct depends on itself.
+        reading, read, write, retire = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             last_group.eq(step.group == self.groups - 1),
             last_col.eq(cols_left == 0),
@@ -152,12 +153,15 @@ class SfuSource(wiring.Component):
             outside.eq(address >= config.act_depth),
             good.eq(~left_half & ~outside),
             reading.eq(running & ~is_config & ~self.halt),
-            step.read.eq(reading & good),
-            step.write.eq(step.read & last_group),
-            step.retire.eq(running & ~self.halt & (is_config | good & last)),
+            read.eq(reading & good),
+            write.eq(read & last_group),
+            retire.eq(running & ~self.halt & (is_config | good & last)),
+            step.read.eq(read),
+            step.write.eq(write),
+            step.retire.eq(retire),
             step.address.eq(address),
-            self.counts.busy.eq(step.read),
-            free.eq(~running | step.retire),
+            self.counts.busy.eq(read),
+            free.eq(~running | retire),
         ]
         with m.If(reading & ~good):
             m.d.sync += [
@@ -168,9 +172,9 @@ class SfuSource(wiring.Component):
 
         next_line = Signal(19)
         m.d.comb += next_line.eq(line_start + row_stride)
-        with m.If(step.read):
+        with m.If(read):
             m.d.sync += step.group.eq(step.group + 1)
-        with m.If(step.write):
+        with m.If(write):
             m.d.sync += [
                 step.group.eq(0),
                 step.row.eq(step.row + 1),
@@ -184,7 +188,7 @@ class SfuSource(wiring.Component):
                     cols_left.eq(cols),
                     rows_left.eq(rows_left - 1),
                 ]
-        with m.If(step.retire):
+        with m.If(retire):
             m.d.sync += running.eq(0)
         with m.If(start):
             m.d.sync += [
