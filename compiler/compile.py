@@ -2,7 +2,7 @@
 check."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from systolith.compiler.codegen import generate
 from systolith.compiler.ir import Graph, Port, verify
 from systolith.compiler.jobs import candidates, plain
 from systolith.compiler.memory import Place, largest_hole, place_tensors, words_of
+from systolith.compiler.onnx_file import read_model
 from systolith.compiler.onnx_import import import_model
 from systolith.compiler.schedule import Planned, Step, schedule
 from systolith.compiler.sync import synchronize
@@ -20,7 +21,7 @@ from systolith.errors import SystolithError
 from systolith.isa import Instruction, encode_program
 from systolith.program import Layout, Program, Tensor
 
-__all__ = ["Compiled", "compile_graph", "compile_levels", "compile_model", "plan_graph"]
+__all__ = ["Compiled", "compile_graph", "compile_levels", "compile_model", "compile_source", "plan_graph"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,15 @@ class Compiled:
 
 def compile_model(source: bytes | Path, config: Config, batch: int = 1) -> Program:
     """An ONNX file, or its bytes, as a checked program for `config`; `batch` replaces a dynamic batch."""
-    model = source if isinstance(source, bytes) else source.read_bytes()
-    return compile_graph(import_model(source, batch), config, model)
+    return compile_source(source, config, batch).program
+
+
+def compile_source(source: bytes | Path, config: Config, batch: int = 1) -> Compiled:
+    """Like `compile_model`, with every level between. The program keeps the model with its external data inside."""
+    graph = import_model(source, batch=batch)
+    return compile_levels(
+        graph, config, source if isinstance(source, bytes) else read_model(source).SerializeToString()
+    )
 
 
 def compile_graph(graph: Graph, config: Config, model: bytes = b"") -> Program:
@@ -99,7 +107,7 @@ def _plan_layer(graph: Graph, index: int, config: Config, places: Mapping[str, P
     resident, staged = source.sram is not None, target.sram is None
     jobs = [plain(graph, index, config.array)] if resident else candidates(graph, index, config.array)
     plans = [(choose_plan(job, config, hole[1], resident, staged), job) for job in jobs]
-    plan, job = min(plans, key=lambda item: item[0].cycles)
+    plan, job = min(plans, key=lambda item: item[0].costs.all)
     return Planned(job, plan, source, target, hole)
 
 
@@ -132,7 +140,7 @@ def _meta(graph: Graph, planned, layers: list[int], config: Config) -> dict[str,
                 "macs": layer.macs(graph),
                 "first": mine[0],
                 "last": mine[-1],
-                "estimate": {"array": item.plan.array_cycles, "read": item.plan.read_cycles, "all": item.plan.cycles},
+                "estimate": asdict(item.plan.costs),
                 "packing": item.job.packing,
                 "keep": item.plan.keep.value,
             }

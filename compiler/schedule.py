@@ -5,13 +5,13 @@ to the queues and the tokens (`sync.py`): loads of the next tile, of the next ou
 because they are other units' work and have buffers of their own.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from systolith.compiler.ir import Graph
 from systolith.compiler.jobs import Box, Job, Strides
 from systolith.compiler.memory import Place, Ring, aligned
-from systolith.compiler.tiling import MAX_COUNT, Keep, Plan, Span, input_span
+from systolith.compiler.tiling import MAX_COUNT, Keep, Plan, Span, input_span, whole
 from systolith.compiler.weights import pack_parameters, pack_weights
 from systolith.config import Config
 from systolith.isa import Region
@@ -107,8 +107,9 @@ class _Layer:
         self.job, self.plan, self.source, self.target = planned.job, planned.plan, planned.source, planned.target
         (in_words, in_count), (out_words, out_count) = self.plan.input, self.plan.output
         self.input = Ring(planned.hole[0], in_words * in_count)
-        self.output = Ring(planned.hole[0] + in_words * in_count, out_words * out_count)
-        self.rows_loaded: dict[int, int] = {}
+        # Input and output at opposite ends: the store unit loses every read of a bank that EXECUTE is reading.
+        self.output = Ring(sum(planned.hole) - out_words * out_count, out_words * out_count)
+        self.loaded: dict[Hashable, dict[tuple[int, int], int]] = {}
         self.layer = self.job.layer
         self.output_value = graph.values[self.layer.output]
 
@@ -181,32 +182,33 @@ class _Layer:
         if self.plan.keep == Keep.RESIDENT:
             return Buffer(self.source.sram + tile.image * job.source.image, job.source.block, job.source.row)
         if self.plan.keep == Keep.IMAGE:
-            return (yield from self._image(tile.image, spans[0].end))
-        if self.plan.keep == Keep.TILE:
-            box = Box((0, job.kernel[0]), (0, job.kernel[1]), (0, job.blocks))
-            spans = self._spans(tile, box)
-        key = (tile, box)
-        address = self.input.find(key)
-        rows, columns = spans
-        buffer = self._staged(
-            address if address is not None else self.input.take(key, self.plan.input[0]), box.blocks, rows, columns
-        )
-        if address is None:
+            return (yield from self._image(tile.image, box.blocks, spans[0].end))
+        rows, columns = spans if self.plan.keep == Keep.BOX else self._spans(tile, whole(job))
+        blocks = box.blocks if self.plan.keep == Keep.BOX else (0, job.blocks)
+        key = (tile, box) if self.plan.keep == Keep.BOX else tile
+        buffer = self._staged(self._slot(key), blocks, rows, columns)
+        if box.blocks not in self.loaded[key]:
+            self.loaded[key][box.blocks] = rows.end
             yield from self._load(tile.image, buffer, box.blocks, (rows.first, rows.end), (columns.first, columns.end))
         return buffer
 
-    def _image(self, image: int, end: int):
-        """The whole image's buffer, with the rows before `end` loaded."""
-        address = self.input.find(image)
-        if address is None:
-            address = self.input.take(image, self.plan.input[0])
-            self.rows_loaded[image] = 0
+    def _image(self, image: int, blocks: tuple[int, int], end: int):
+        """The whole image's buffer, with the rows before `end` of some blocks loaded."""
         job = self.job
-        buffer = self._staged(address, (0, job.blocks), Span(0, job.height, 0), Span(0, job.width, 0))
-        first, self.rows_loaded[image] = self.rows_loaded[image], max(end, self.rows_loaded[image])
+        buffer = self._staged(self._slot(image), (0, job.blocks), Span(0, job.height, 0), Span(0, job.width, 0))
+        first = self.loaded[image].get(blocks, 0)
         if first < end:
-            yield from self._load(image, buffer, (0, job.blocks), (first, end), (0, job.width))
+            self.loaded[image][blocks] = end
+            yield from self._load(image, buffer, blocks, (first, end), (0, job.width))
         return buffer
+
+    def _slot(self, key) -> int:
+        """The staging buffer of a tile or image; a new one has nothing loaded."""
+        address = self.input.find(key)
+        if address is None:
+            address = self.input.take(key, self.plan.input[0])
+            self.loaded[key] = {}
+        return address
 
     def _staged(self, base: int, blocks: tuple[int, int], rows: Span, columns: Span) -> Buffer:
         """A staging buffer's layout: as the tensor's, so that what is contiguous there is contiguous here."""

@@ -9,17 +9,16 @@ import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from systolith.compiler.cost import Costs, Shape, costs
 from systolith.compiler.jobs import Box, Job
 from systolith.config import Config
 from systolith.errors import SystolithError
 
-__all__ = ["Keep", "Plan", "Span", "choose_plan", "input_span"]
+__all__ = ["Keep", "Plan", "Span", "choose_plan", "input_span", "whole"]
 
 MAX_COUNT = 4095
 """Largest rows, cols and blocks of an instruction."""
 MAX_KERNEL = 255
-LATENCY = 100
-"""Cycles from a load's first address to its first word, about: what starting and draining cost beside bandwidth."""
 
 
 class Keep(enum.Enum):
@@ -47,7 +46,7 @@ class Span:
 @dataclass(frozen=True)
 class Plan:
     """`heights` and `widths` of output tiles, output blocks in a `group`, K `boxes`, words of one staging buffer and how many
-    there are, for input and output (0: not staged), and the estimate: array cycles, memory read cycles, and all."""
+    there are, for input and output (0: not staged)."""
 
     heights: tuple[int, ...]
     widths: tuple[int, ...]
@@ -56,9 +55,7 @@ class Plan:
     keep: Keep
     input: tuple[int, int]
     output: tuple[int, int]
-    array_cycles: int
-    read_cycles: int
-    cycles: int
+    costs: Costs
 
 
 def choose_plan(job: Job, config: Config, space: int, resident: bool, staged: bool) -> Plan:
@@ -72,7 +69,7 @@ def choose_plan(job: Job, config: Config, space: int, resident: bool, staged: bo
         useful += bool(plans)
         count = max(count + 1, min(2 * count, job.cols))
     if found:
-        return min(found, key=lambda plan: (plan.cycles, plan.read_cycles))
+        return min(found, key=lambda plan: (plan.costs.all, plan.costs.read))
     raise SystolithError(
         f"Layer '{job.layer.name}' must have room for one pixel of input and output in activation SRAM, "
         f"not {space} words"
@@ -105,14 +102,20 @@ def split_kernel(job: Job, limit: int) -> tuple[Box, ...]:
 def _plans(job: Job, config: Config, space: int, resident: bool, staged: bool, widths) -> Iterator[Plan]:
     heights = list(_heights(job, config, max(widths)))
     limit = max(1, config.weight_depth // config.array // 3)
-    boxes = split_kernel(job, limit)
     found = [
         plan
         for keep in ([Keep.RESIDENT] if resident else [Keep.IMAGE, Keep.TILE])
+        for boxes in _boxes(job, limit, 1 if resident else 8)
         for height in heights
         for plan in _groups(job, config, space, staged, height, widths, boxes, keep)
     ]
     yield from found or ([] if resident else _box_plans(job, config, space, staged, heights, widths, limit))
+
+
+def _boxes(job: Job, limit: int, parts: int) -> list[tuple[Box, ...]]:
+    """K in as few boxes as fit, and in up to `parts` boxes: the array starts when the first one is loaded."""
+    limits = {min(limit, -(-job.k_tiles // n)) for n in (1, 2, 4, 8) if n <= parts}
+    return list(dict.fromkeys(split_kernel(job, n) for n in sorted(limits, reverse=True)))
 
 
 def _box_plans(job: Job, config: Config, space: int, staged: bool, heights, widths, limit: int) -> Iterator[Plan]:
@@ -145,77 +148,75 @@ def _staging(job: Job, space: int, staged: bool, heights, widths, boxes, keep: K
     tile_in = {
         Keep.RESIDENT: lambda: 0,
         Keep.IMAGE: lambda: job.blocks * job.height * job.width,
-        Keep.TILE: lambda: _tile_words(
-            job, heights, widths, [Box((0, job.kernel[0]), (0, job.kernel[1]), (0, job.blocks))]
-        ),
+        Keep.TILE: lambda: _tile_words(job, heights, widths, [whole(job)]),
         Keep.BOX: lambda: _tile_words(job, heights, widths, boxes),
     }[keep]()
     tile_out = height * width if staged else 0
     wanted_in = {Keep.RESIDENT: 0, Keep.IMAGE: min(job.images, 2), Keep.TILE: 2, Keep.BOX: 2}[keep]
     for count_in, count_out in ((wanted_in, 3), (wanted_in, 2), (wanted_in, 1), (min(wanted_in, 1), 1)):
         if count_in * tile_in + count_out * tile_out <= space:
-            return (tile_in, count_in), (tile_out, count_out)
+            return (tile_in, count_in), (tile_out, count_out if staged else 0)
     return None
+
+
+def whole(job: Job) -> Box:
+    """All K tiles."""
+    return Box((0, job.kernel[0]), (0, job.kernel[1]), (0, job.blocks))
 
 
 def _tile_words(job: Job, heights, widths, boxes) -> int:
     """Input words of the largest tile and box."""
-    rows = {
-        box: max(_lengths(heights, job.stride[0], job.pad[0], box.ky, job.dilation[0], job.height)) for box in boxes
-    }
-    columns = {
-        box: max(_lengths(widths, job.stride[1], job.pad[1], box.kx, job.dilation[1], job.width)) for box in boxes
-    }
-    return max(box.blocks[1] * rows[box] * columns[box] for box in boxes)
+    words = []
+    for box in boxes:
+        rows, columns = _spans(job, heights, widths, box)
+        height, width = (max(span.end - span.first for span in spans) for spans in (rows, columns))
+        words.append(box.blocks[1] * height * width)
+    return max(words)
 
 
-def _lengths(sizes, stride: int, pad: int, tap: tuple[int, int], dilation: int, size: int) -> list[int]:
-    spans = [input_span(first, count, stride, pad, tap, dilation, size) for first, count in _places(sizes)]
-    return [span.end - span.first for span in spans]
+def _spans(job: Job, heights, widths, box: Box | None = None) -> tuple[list[Span], list[Span]]:
+    """Input rows of each tile height and input columns of each tile width, for all kernel taps or those of a box."""
+    ky, kx = (box.ky, box.kx) if box else ((0, job.kernel[0]), (0, job.kernel[1]))
+    rows = [
+        input_span(first, count, job.stride[0], job.pad[0], ky, job.dilation[0], job.height)
+        for first, count in _places(heights)
+    ]
+    columns = [
+        input_span(first, count, job.stride[1], job.pad[1], kx, job.dilation[1], job.width)
+        for first, count in _places(widths)
+    ]
+    return rows, columns
 
 
 def _estimate(
     job: Job, config: Config, heights, widths, boxes, keep: Keep, group: int, staging_in, staging_out
 ) -> Plan:
-    array, beat = config.array, config.axi_bytes
+    rows, columns = _spans(job, heights, widths)
     sizes = [h * w for h in heights for w in widths]
-    passes = -(-job.out_blocks // group)
-    array_cycles = job.images * job.out_blocks * job.k_tiles * sum(max(m, array) for m in sizes)
-    block_words = job.k_tiles * array
-    weights = job.out_blocks * block_words + 8 * job.out_blocks
-    if group * block_words > config.weight_depth:
-        weights *= job.images * len(sizes)
-    rows = _lengths(heights, job.stride[0], job.pad[0], (0, job.kernel[0]), job.dilation[0], job.height)
-    columns = _lengths(widths, job.stride[1], job.pad[1], (0, job.kernel[1]), job.dilation[1], job.width)
-    image = job.height * job.width
-    inputs, first = {
-        Keep.RESIDENT: (0, 0),
-        Keep.IMAGE: (job.images * image * (passes if job.images > 1 else 1), rows[0] * job.width),
-        Keep.TILE: (
-            job.images * sum(rows) * sum(columns) * (passes if len(sizes) * job.images > 1 else 1),
-            rows[0] * columns[0],
-        ),
-        Keep.BOX: (job.images * sum(rows) * sum(columns) * job.out_blocks, rows[0] * columns[0]),
-    }[keep]
-    loads = len(job.gather.passes) if job.gather else job.blocks
-    load_cycles = inputs * loads * max(1, array // beat if job.gather is None else 1)
-    outputs = job.images * job.out_blocks * sum(sizes)
-    sfu_cycles = outputs * (array // config.sfu_lanes)
-    store_cycles = outputs * array // beat if staging_out[0] else 0
-    read_cycles = weights * array // beat + load_cycles
-    alone_in = keep in (Keep.TILE, Keep.BOX) and staging_in[1] < 2 and len(sizes) * job.images > 1
-    alone_out = staging_out[0] and staging_out[1] < 2
-    serial = (load_cycles if alone_in else 0) + (store_cycles + sfu_cycles if alone_out else 0)
-    tiles = job.images * job.out_blocks * len(sizes) * len(boxes)
-    edges = (
-        first * loads
-        + boxes[0].tiles * array * array // beat
-        + LATENCY
-        + sizes[-1] * (array // config.sfu_lanes + (array // beat if staging_out[0] else 0))
-        + 2 * tiles
+    if keep == Keep.RESIDENT:
+        inputs = [0] * len(sizes)
+    elif keep == Keep.IMAGE:
+        ends = [0, *(span.end for span in rows)]
+        inputs = [
+            max(0, ends[i + 1] - max(ends[: i + 1])) * job.width * (x == 0)
+            for i in range(len(heights))
+            for x in range(len(widths))
+        ]
+    else:
+        inputs = [(row.end - row.first) * (column.end - column.first) for row in rows for column in columns]
+    several = len(sizes) * job.images > 1
+    shape = Shape(
+        sizes,
+        inputs,
+        boxes,
+        group,
+        staged=staging_out[0] > 0,
+        reload=several if keep == Keep.TILE else job.images > 1,
+        per_block=keep == Keep.BOX,
+        alone_in=keep in (Keep.TILE, Keep.BOX) and staging_in[1] < 2 and several,
+        alone_out=0 < staging_out[0] and staging_out[1] < 2,
     )
-    cycles = max(array_cycles, read_cycles, sfu_cycles, store_cycles) + serial + edges
-    return Plan(heights, widths, group, boxes, keep, staging_in, staging_out, array_cycles, read_cycles, cycles)
+    return Plan(heights, widths, group, boxes, keep, staging_in, staging_out, costs(job, config, shape))
 
 
 def _heights(job: Job, config: Config, width: int) -> Iterator[tuple[int, ...]]:

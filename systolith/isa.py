@@ -350,7 +350,8 @@ def decode_program(code: bytes) -> Iterator[Instruction]:
     if len(code) % INSTRUCTION_BYTES:
         raise SystolithError(f"Code must be a multiple of {INSTRUCTION_BYTES} bytes, not {len(code)}")
     for index in range(len(code) // INSTRUCTION_BYTES):
-        yield decode(code[index * INSTRUCTION_BYTES :][:INSTRUCTION_BYTES], index)
+        start = index * INSTRUCTION_BYTES
+        yield decode(code[start:start + INSTRUCTION_BYTES], index)
 
 
 def disassemble(instruction: Instruction) -> str:

@@ -1,0 +1,174 @@
+"""When each instruction runs, about: the machine at the grain of instructions and bursts, for schedules and reports.
+
+Queues, tokens, the shared read port (the two load units take turns, burst by burst), the array's max(M, N) cycles a K tile
+and the SFU's lanes are modelled; bank conflicts, refresh of a real memory and 4 KiB splits are not. The RTL has the last
+word: this is for choosing between schedules and for seeing where cycles go.
+"""
+
+import heapq
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from systolith.config import Config
+from systolith.isa import Instruction, Opcode, Unit
+
+__all__ = ["Timeline", "estimate"]
+
+READ_LATENCY = 70
+WRITE_LATENCY = 20
+SFU_LATENCY = 16
+LATER = 1 << 60
+START = 80
+"""Cycles from the start register to the first instruction in a queue."""
+
+
+@dataclass
+class Timeline:
+    """Cycle at which each instruction started and retired, and the end of the program."""
+
+    start: dict[int, int] = field(default_factory=dict)
+    end: dict[int, int] = field(default_factory=dict)
+    cycles: int = 0
+
+
+def estimate(program: Sequence[Instruction], config: Config) -> Timeline:
+    """Run a program on the model. The program must be one that `check` accepts."""
+    return _Machine(program, config).run()
+
+
+class _Machine:
+    def __init__(self, program: Sequence[Instruction], config: Config):
+        self.program, self.config = program, config
+        self.constants = self._constants_of()
+        self.queues: list[deque[int]] = [deque() for _ in range(5)]
+        self.tokens: dict[tuple[int, int], int] = defaultdict(int)
+        self.free = [0] * 5
+        self.weights_free = self.rows_free = self.retired = 0
+        self.active: dict[int, list[tuple[int, int]]] = {Unit.LOAD_W: [], Unit.LOAD_A: []}
+        self.bus_busy, self.turn = False, Unit.LOAD_W
+        self.position = 0
+        self.events: list[tuple[int, int, Callable[[int], None]]] = []
+        self.count = 0
+        self.timeline = Timeline()
+
+    def run(self) -> Timeline:
+        self._at(START, self._dispatch)
+        now = 0
+        while self.events:
+            now, _, action = heapq.heappop(self.events)
+            action(now)
+        self.timeline.cycles = now
+        return self.timeline
+
+    def _at(self, time: int, action: Callable[[int], None]) -> None:
+        self.count += 1
+        heapq.heappush(self.events, (time, self.count, action))
+
+    def _constants_of(self) -> list[dict[str, int]]:
+        """For each instruction, its unit's constants when it runs."""
+        current: list[dict[str, int]] = [{} for _ in range(8)]
+        found = []
+        for instruction in self.program:
+            if instruction.form.opcode == Opcode.CONFIG:
+                current[instruction.unit] = {**current[instruction.unit], **instruction.values}
+            found.append(current[instruction.unit])
+        return found
+
+    def _dispatch(self, now: int) -> None:
+        """One instruction a cycle, in order, as long as the queue it belongs to has room."""
+        if self.position == len(self.program) or self.program[self.position].unit == Unit.CONTROL:
+            return
+        unit = self.program[self.position].unit
+        if len(self.queues[unit]) < self.config.queue_depth:
+            self.queues[unit].append(self.position)
+            self.position += 1
+            self._try(unit, now)
+            self._at(now + 1, self._dispatch)
+
+    def _try(self, unit: int, now: int) -> None:
+        """Start the head of a unit's queue if the unit is free and the tokens are there."""
+        queue = self.queues[unit]
+        if not queue or self.free[unit] > now:
+            return
+        index = queue[0]
+        instruction = self.program[index]
+        givers = [giver for giver in range(5) if instruction.wait >> giver & 1]
+        if not all(self.tokens[giver, unit] for giver in givers):
+            return
+        for giver in givers:
+            self.tokens[giver, unit] -= 1
+        blocked = len(queue) == self.config.queue_depth
+        queue.popleft()
+        self.timeline.start[index] = now
+        self.free[unit] = now + 1
+        if instruction.form.opcode != Opcode.CONFIG:
+            getattr(self, f"_{instruction.form.name.replace('.', '_').lower()}")(index, instruction, now)
+        else:
+            self.timeline.end[index] = now + 1
+        if self.free[unit] != LATER:
+            self._at(self.free[unit], lambda t: self._try(unit, t))
+        if blocked:
+            self._at(now, self._dispatch)
+
+    def _finish(self, index: int, now: int) -> None:
+        instruction = self.program[index]
+        self.timeline.end[index] = now
+        for taker in range(5):
+            if instruction.signal >> taker & 1:
+                self.tokens[instruction.unit, taker] += 1
+                self._try(taker, now)
+
+    def _execute(self, index: int, instruction: Instruction, now: int) -> None:
+        c, array = self.constants[index], self.config.array
+        tile = max(instruction["rows"] * instruction["cols"], array)
+        tiles = c["kernel_y"] * c["kernel_x"] * c["blocks"]
+        # The weight stage has been at work since the last tile before this one started.
+        rows = max(self.rows_free, now + (array if now > self.rows_free else 0))
+        self.timeline.start[index] = rows
+        self.rows_free = rows + tile * tiles
+        # The next instruction may take its tokens while the last tile flows.
+        self.free[Unit.EXECUTE] = max(now + 1, self.rows_free - tile)
+        self._at(self.rows_free + 2 * array + 8, lambda t: self._finish(index, t))
+
+    def _sfu(self, index: int, instruction: Instruction, now: int) -> None:
+        work = instruction["rows"] * instruction["cols"] * self.config.array // self.config.sfu_lanes
+        self.free[Unit.SFU] = now + work
+        self._at(now + work + SFU_LATENCY, lambda t: self._finish(index, t))
+
+    def _store(self, index: int, instruction: Instruction, now: int) -> None:
+        beats = instruction["rows"] * -(-instruction["cols"] * self.config.array // self.config.axi_bytes)
+        self.free[Unit.STORE] = now + beats
+        self._at(now + beats + WRITE_LATENCY, lambda t: self._finish(index, t))
+
+    def _load_w(self, index: int, instruction: Instruction, now: int) -> None:
+        self._request(Unit.LOAD_W, index, instruction["words"] * self.config.array // self.config.axi_bytes, now)
+
+    def _load_a(self, index: int, instruction: Instruction, now: int) -> None:
+        c = self.constants[index]
+        window = instruction["cols"] * min(c["step"], c["row_bytes"]) // self.config.axi_bytes
+        self._request(Unit.LOAD_A, index, instruction["rows"] * max(1, instruction["cols"], window), now)
+
+    def _request(self, unit: int, index: int, beats: int, now: int) -> None:
+        """Queue the bursts of a load; the unit goes on to its next instruction when they are asked for."""
+        burst = self.config.axi_burst
+        sizes = [burst] * (beats // burst) + ([beats % burst] if beats % burst else [])
+        self.active[unit] += [(size, index if i == len(sizes) - 1 else -1) for i, size in enumerate(sizes)]
+        self.free[unit] = LATER
+        if not self.bus_busy:
+            self._serve(now)
+
+    def _serve(self, now: int) -> None:
+        """Give the read port to the load units in turn."""
+        order = sorted(self.active, key=lambda unit: unit != self.turn)
+        unit = next((unit for unit in order if self.active[unit]), None)
+        self.bus_busy = unit is not None
+        if unit is None:
+            return
+        self.turn = Unit.LOAD_A if unit == Unit.LOAD_W else Unit.LOAD_W
+        beats, index = self.active[unit].pop(0)
+        if index >= 0:
+            self._at(now + beats + READ_LATENCY, lambda t: self._finish(index, t))
+            self.free[unit] = now + beats
+            self._at(now + beats, lambda t: self._try(unit, t))
+        self._at(now + beats, self._serve)
