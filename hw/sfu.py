@@ -88,9 +88,10 @@ class SpecialFunctionUnit(wiring.Component):
 
         # The word: channels of earlier groups wait here for those of the last one.
         size = 8 * self.lanes
-        collected = Signal(8 * self.config.array - size, reset_less=True)
-        word = Cat(collected, results)
+        word = results
         if self.groups > 1:
+            collected = Signal(8 * self.config.array - size, reset_less=True)
+            word = Cat(collected, results)
             m.d.sync += collected.eq(word[size:])
         m.d.comb += [
             self.write.valid.eq(delayed(m, step.write, PIPELINE, "write_line")),
