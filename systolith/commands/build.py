@@ -4,22 +4,20 @@ from pathlib import Path
 
 from systolith import program
 from systolith.config import Config
-from systolith.errors import SystolithError
+from systolith.isa import INSTRUCTION_BYTES
 
 __all__ = ["compile_file"]
 
-LEVELS = ("graph", "tiles", "schedule", "asm")
 
+def compile_file(path: Path, config: Config, output: Path | None, batch: int, level: str | None) -> None:
+    """Compile the model; print `level` if one is given, write `output` if one is given and say what it holds."""
+    from systolith.compiler.compile import compile_source
+    from systolith.compiler.emit import emit
 
-def compile_file(model: Path, config: Config, output: Path | None, batch: int, level: str | None) -> None:
-    """Compile `model`; print `level` if one is given, write `output` if one is given and say what it holds."""
-    from systolith.compiler.compile import compile_model, print_level
-
-    if level is not None and level not in LEVELS:
-        raise SystolithError(f"Level must be one of {', '.join(LEVELS)}, not '{level}'")
+    compiled = compile_source(path, config, batch)
     if level is not None:
-        print(print_level(model, config, level, batch))
+        print(emit(compiled, level))
     if output is not None:
-        made = compile_model(model, config, batch)
+        made = compiled.program
         program.save(made, output)
-        print(f"{output}: {len(made.code) // 16} instructions, {len(made.weights)} bytes of weights and parameters")
+        print(f"{output}: {len(made.code) // INSTRUCTION_BYTES} instructions, {len(made.weights)} bytes of weights")
