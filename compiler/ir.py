@@ -6,6 +6,7 @@ Values are frozen; a pass makes a new graph.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 from systolith.errors import SystolithError
 
 __all__ = ["Conv", "Graph", "Port", "Value", "verify"]
+
+LARGEST = 1 << 31
+"""Elements of a tensor stay below: memory offsets have 32 bits, and a tensor may be padded to whole words."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,9 @@ class Graph:
 
 def verify(graph: Graph) -> Graph:
     """The graph itself, if every layer reads what is there and writes what its shapes say. Raises SystolithError."""
+    for value in graph.values.values():
+        if prod(value.dims) >= LARGEST:
+            raise SystolithError(f"Tensor '{value.name}' must have fewer than {LARGEST} elements, not {value.dims}")
     known = {port.value for port in graph.inputs}
     for layer in graph.layers:
         if layer.input not in known:

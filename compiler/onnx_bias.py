@@ -58,7 +58,8 @@ def _quantized(node: Node, x: Sum, values: NDArray[np.float32]) -> NDArray:
         raise node.error(f"bias of float32 must follow a matrix, not shape {x.shape}; quantize it to int32")
     if values.shape != x.layer.bias.shape:
         raise node.error(f"bias of float32 must be of shape {x.layer.bias.shape}, not {values.shape}")
-    rounded = np.rint(values / x.unit)
+    with np.errstate(all="ignore"):
+        rounded = np.rint(values / x.unit)
     if not (np.abs(rounded) < 2.0**31).all():
         raise node.error("bias of float32 must fit int32 when divided by x_scale * w_scale; it does not")
     return rounded

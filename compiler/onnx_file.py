@@ -68,7 +68,8 @@ def _check(model: ModelProto, where: str) -> None:
         TypeError,
         MemoryError,
     ) as error:
-        raise SystolithError(f"{where}: is not valid ONNX: {' '.join(str(error).split())[:400]}") from None
+        reason = " ".join(str(error).replace("[ShapeInferenceError]", "").split())
+        raise SystolithError(f"{where}: is not valid ONNX: {reason[:400]}") from None
 
 
 def _load_external_data(model: ModelProto, folder: Path | None, where: str) -> None:

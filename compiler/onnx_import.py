@@ -81,6 +81,7 @@ class _Walk:
         self.tensors: dict[str, Tensor] = {}
         self.inputs: dict[str, FloatInput | Quantized] = {}
         self.layers: Layers = []
+        self.names: set[str] = set()
 
     def run(self) -> None:
         """Visit everything that the outputs need."""
@@ -117,6 +118,9 @@ class _Walk:
     def _visit(self, proto: NodeProto) -> Tensor:
         domain = "" if proto.domain in DOMAINS[""] else proto.domain
         node = Node(proto, self.where, self.opsets.get(domain, 0) or self.opsets.get("ai.onnx", 0))
+        if node.name in self.names:
+            node.name = proto.output[0]  # Names of nodes need not be unique; those of tensors are.
+        self.names.add(node.name)
         known = proto.op_type in OPERATORS and (proto.op_type == "QGemm") <= (domain == "com.microsoft")
         if not known or (domain and proto.op_type not in DOMAINS.get(domain, ())):
             named = f"{proto.domain}.{proto.op_type}" if proto.domain else proto.op_type
@@ -215,7 +219,8 @@ def _element_type(port: ValueInfoProto, label: str) -> np.dtype:
     kind = port.type.tensor_type.elem_type if port.type.HasField("tensor_type") else 0
     types = {TensorProto.FLOAT: np.float32, TensorProto.INT8: np.int8, TensorProto.UINT8: np.uint8}
     if kind not in types:
-        raise SystolithError(f"{label} must be float32, int8 or uint8, not {TensorProto.DataType.Name(kind)}")
+        kinds: dict[int, str] = {number: name.lower() for name, number in TensorProto.DataType.items()}
+        raise SystolithError(f"{label} must be float32, int8 or uint8, not {kinds.get(kind, kind)}")
     return np.dtype(types[kind])
 
 

@@ -163,6 +163,10 @@ def _symmetric(node: Node, values: NDArray, scale: NDArray, zero_point: NDArray)
         raise node.error(f"weights must be int8 or uint8, not {values.dtype}")
     if zero_point.dtype != values.dtype:
         raise node.error(f"weights of {values.dtype} must have a zero point of that type, not {zero_point.dtype}")
+    if zero_point.size not in (1, scale.size):
+        raise node.error(
+            f"weights must have one zero point or one for each of {scale.size} scales, not {zero_point.size}"
+        )
     expected = 128 if values.dtype == np.uint8 else 0
     if (zero_point != expected).any():
         bad = zero_point[zero_point != expected].flat[0]
@@ -172,7 +176,7 @@ def _symmetric(node: Node, values: NDArray, scale: NDArray, zero_point: NDArray)
 
 def _quantized_operands(
     node: Node, inputs: list[Tensor | None], x_name: str, w_name: str, axis: int
-) -> tuple[Quantized, _Weights, tuple[np.float32, NDArray], Tensor | None]:
+) -> tuple[Quantized, _Weights, tuple[NDArray, NDArray], Tensor | None]:
     """Inputs of a QOperator node: activation, weights, (scale, zero point) of the output, and the bias."""
     x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias = (*inputs, None)[:9]
     if not isinstance(x, Quantized):

@@ -24,13 +24,22 @@ from systolith.numerics import output_scale
 __all__ = ["activation_parameters", "constant", "dequantize", "emit", "quantize", "scale_of", "shift"]
 
 EIGHT_BITS = (np.dtype(np.int8), np.dtype(np.uint8))
+OUTPUT_TYPES = {0: np.dtype(np.uint8), 2: np.dtype(np.uint8), 3: np.dtype(np.int8)}
+"""What attribute 'output_dtype' names; 0 is its default."""
 
 
 def quantize(node: Node, inputs: list[Tensor | None], layers: list[tuple[Conv, Value]]) -> Tensor:
     """QuantizeLinear: ends a layer, starts the network, folds a constant, or changes nothing."""
     values = node.attributes(axis=1, block_size=0, saturate=1, output_dtype=0, precision=0)
     node.require(values, block_size=0, saturate=1, precision=0)
-    x, scale, zero_point = _parameters(node, inputs, np.dtype(np.uint8), values["output_dtype"])
+    named = values["output_dtype"]
+    if named not in OUTPUT_TYPES:
+        raise node.error(f"attribute 'output_dtype' must be 2 (uint8) or 3 (int8), not {named}")
+    x, scale, zero_point = _parameters(node, inputs, OUTPUT_TYPES[named])
+    if named and zero_point.dtype != OUTPUT_TYPES[named]:
+        raise node.error(
+            f"attribute 'output_dtype' must be the type of the zero point, {zero_point.dtype}, not {named}"
+        )
     if isinstance(x, Constant):
         return _quantize_constant(node, x, scale, zero_point, values["axis"])
     scalar_scale, scalar_zero_point = activation_parameters(node, scale, zero_point)
@@ -53,7 +62,7 @@ def dequantize(node: Node, inputs: list[Tensor | None]) -> Tensor:
     node.require(values, block_size=0)
     if values["output_dtype"] not in (0, 1):
         raise node.error(f"attribute 'output_dtype' must be 1 (float32), not {values['output_dtype']}")
-    x, scale, zero_point = _parameters(node, inputs, None, 0)
+    x, scale, zero_point = _parameters(node, inputs, _input_type(inputs[0]))
     if isinstance(x, Constant):
         if x.values.dtype not in (*EIGHT_BITS, np.dtype(np.int32)):
             raise node.error(f"input 'x' must be int8, uint8 or int32, not {x.values.dtype}")
@@ -75,9 +84,11 @@ def emit(
     x: Sum, scale: np.float32, zero_point: int, dtype: np.dtype, name: str, layers: list[tuple[Conv, Value]]
 ) -> Quantized:
     """Finish a layer: its output has that scale and zero point (int8 domain). Appends it to `layers`."""
-    factor = np.broadcast_to(output_scale(float(x.x_scale), x.w_scale, float(scale)), x.layer.bias.shape)
-    if not (np.isfinite(factor).all() and (factor >= np.finfo(np.float32).tiny).all()):
-        bad = factor[~(np.isfinite(factor) & (factor >= np.finfo(np.float32).tiny))][0]
+    with np.errstate(over="ignore", under="ignore"):
+        factor = np.broadcast_to(output_scale(float(x.x_scale), x.w_scale, float(scale)), x.layer.bias.shape)
+    normal = np.isfinite(factor) & (factor >= np.finfo(np.float32).tiny)
+    if not normal.all():
+        bad = factor[~normal][0]
         raise x.node.error(f"x_scale * w_scale / y_scale must be a normal positive float32, not {bad}")
     low = -128 if x.low is None else _limit(x.low, scale, zero_point)
     high = 127 if x.high is None else _limit(x.high, scale, zero_point)
@@ -122,30 +133,25 @@ def shift(dtype: np.dtype) -> int:
 
 
 def _parameters(
-    node: Node, inputs: list[Tensor | None], default: np.dtype | None, output_type: int
-) -> tuple[Tensor | None, NDArray, NDArray]:
-    """The three inputs: tensor, scale, zero point (zeros of the right type where there is none)."""
+    node: Node, inputs: list[Tensor | None], default: np.dtype
+) -> tuple[Tensor | None, NDArray[np.float32], NDArray]:
+    """The three inputs: tensor, scale and zero point, which is 0 of type `default` where there is none."""
     x, scale_tensor, zero_tensor = (*inputs, None)[:3]
     scale = scale_of(node, scale_tensor, "scale")
-    if zero_tensor is not None:
-        zero_point = constant(node, zero_tensor, "zero_point")
-        zero_point = zero_point.reshape(()) if zero_point.size == 1 else zero_point
-    else:
-        dtype = default
-        if isinstance(x, Constant | Quantized):
-            dtype = x.values.dtype if isinstance(x, Constant) and default is None else default or x.dtype
-        zero_point = np.zeros(scale.shape, _output_type(node, output_type, dtype or np.dtype(np.uint8)))
-    if zero_point.shape not in (scale.shape, ()):
+    if zero_tensor is None:
+        return x, scale, np.zeros(scale.shape, default)
+    zero_point = constant(node, zero_tensor, "zero_point")
+    zero_point = zero_point.reshape(()) if zero_point.size == 1 else zero_point
+    if zero_point.shape != scale.shape:
         raise node.error(f"input 'zero_point' must have the shape of the scale, {scale.shape}, not {zero_point.shape}")
     return x, scale, zero_point
 
 
-def _output_type(node: Node, output_type: int, default: np.dtype) -> np.dtype:
-    """The type attribute 'output_dtype' names."""
-    types = {0: default, 2: np.dtype(np.uint8), 3: np.dtype(np.int8)}
-    if output_type not in types:
-        raise node.error(f"attribute 'output_dtype' must be 2 (uint8) or 3 (int8), not {output_type}")
-    return types[output_type]
+def _input_type(x: Tensor | None) -> np.dtype:
+    """The type of an integer input."""
+    if isinstance(x, Constant):
+        return x.values.dtype
+    return x.dtype if isinstance(x, Quantized) else np.dtype(np.uint8)
 
 
 def _quantize_constant(node: Node, x: Constant, scale: NDArray, zero_point: NDArray, axis: int) -> Constant:
@@ -162,7 +168,10 @@ def _quantize_constant(node: Node, x: Constant, scale: NDArray, zero_point: NDAr
         shape = [-1 if i == axis else 1 for i in range(x.values.ndim)]
         scale, zero_point = scale.reshape(shape), np.broadcast_to(zero_point, scale.shape).reshape(shape)
     limits = np.iinfo(zero_point.dtype)
-    rounded = np.rint(x.values / scale) + zero_point.astype(np.float32)
+    if np.isnan(x.values).any():
+        raise node.error("input 'x' must be numbers; the constant has NaN")
+    with np.errstate(over="ignore"):
+        rounded = np.rint(x.values / scale) + zero_point.astype(np.float32)
     return Constant(np.clip(rounded, limits.min, limits.max).astype(zero_point.dtype))
 
 
@@ -174,4 +183,5 @@ def _axis(node: Node, axis: int, rank: int) -> int:
 
 def _limit(bound: np.float32, scale: np.float32, zero_point: int) -> int:
     """A real limit as int8: quantization is monotone, so clamping after it equals clamping before it."""
-    return int(np.clip(np.rint(np.float32(bound) / scale) + zero_point, -128, 127))
+    with np.errstate(over="ignore"):
+        return int(np.clip(np.rint(np.float32(bound) / scale) + zero_point, -128, 127))

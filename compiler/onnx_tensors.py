@@ -1,7 +1,6 @@
 """What the front end knows of an ONNX tensor as it walks: constant, quantized, dequantized, or a layer's sum."""
 
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,11 +165,12 @@ class Sum:
     @property
     def unit(self) -> NDArray[np.float32]:
         """The real value of 1 in the accumulator."""
-        return np.float32(self.x_scale) * self.w_scale
+        with np.errstate(over="ignore", under="ignore"):
+            return np.float32(self.x_scale) * self.w_scale
 
 
 Tensor = Constant | DequantizedConstant | FloatInput | Quantized | Real | Sum
-Viewed = TypeVar("Viewed", FloatInput, Quantized, Real, Sum)
+Viewed = FloatInput | Quantized | Real | Sum
 
 
 def viewed(tensor: Viewed, view: View) -> Viewed:

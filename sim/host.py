@@ -31,13 +31,15 @@ class HostTensor(Protocol):
 
 def quantize(values: NDArray[np.float32], scale: float, zero_point: int) -> NDArray[np.int8]:
     """ONNX QuantizeLinear to int8: float32 division, ties to even, saturation. `zero_point` is in the int8 domain."""
-    rounded = np.rint(np.asarray(values, np.float32) / np.float32(scale))
+    with np.errstate(over="ignore"):  # Infinity saturates.
+        rounded = np.rint(np.asarray(values, np.float32) / np.float32(scale))
     return (np.clip(rounded, -512, 512).astype(np.int32) + zero_point).clip(-128, 127).astype(np.int8)
 
 
 def dequantize(values: NDArray[np.int8], scale: float, zero_point: int) -> NDArray[np.float32]:
     """ONNX DequantizeLinear from int8; the difference is exact, so there is one rounding."""
-    return (values.astype(np.int32) - zero_point).astype(np.float32) * np.float32(scale)
+    with np.errstate(over="ignore"):
+        return (values.astype(np.int32) - zero_point).astype(np.float32) * np.float32(scale)
 
 
 def check_inputs(tensors: Iterable[HostTensor], inputs: Mapping[str, NDArray]) -> None:

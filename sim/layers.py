@@ -88,7 +88,7 @@ class _RandomLayers:
     def __init__(self, rng: np.random.Generator, limits: Limits, qdq: bool):
         self.rng, self.limits, self.qdq = rng, limits, qdq
         self.writer = ModelWriter(int(rng.choice(OPSETS)))
-        self.dtype = np.dtype(rng.choice([np.uint8, np.int8]))
+        self.dtype = np.dtype(str(rng.choice(["uint8", "int8"])))
         self.low, self.high = np.iinfo(self.dtype).min, np.iinfo(self.dtype).max
         self.powers = self.chance(0.3)
         self.constant_nodes = self.chance(0.1)
@@ -162,7 +162,7 @@ class _RandomLayers:
 
     def chain(self, count: int) -> _Tensor:
         """Convolutions, then perhaps a flattening and dense layers; or dense layers alone. May branch."""
-        x = self.matrix(rank=2) if self.chance(0.3) else self.image(2)
+        x = y = self.matrix(rank=2) if self.chance(0.3) else self.image(2)
         for i in range(count):
             if len(x.shape) == 4 and i and self.chance(0.4):
                 x = self.flatten(x)
@@ -307,7 +307,9 @@ class _RandomLayers:
         return self.dequantize(names, scale, 0)
 
     def dequantize(self, names: tuple[str, str, str], scale: NDArray[np.float32], axis: int) -> str:
-        return self.writer.node("DequantizeLinear", names, **({"axis": axis} if scale.ndim else {}))
+        if scale.ndim:
+            return self.writer.node("DequantizeLinear", names, axis=axis)
+        return self.writer.node("DequantizeLinear", names)
 
     def activation(self, name: str, y: _Tensor) -> tuple[str, _Tensor]:
         """Perhaps a Relu or Clip; mostly with the zero point that lets ONNX Runtime absorb it."""
