@@ -30,7 +30,6 @@ def requantize(
     the int8 domain and at most as wide. Measured equal to ONNX Runtime's QLinearConv in millions of outputs.
     """
     with np.errstate(over="ignore"):
-        with np.errstate(over="ignore"):  # Infinity saturates as any large value does.
         product = round_to_float32(accumulator) * np.asarray(scale, np.float32)
     # Far outside int8 the integer conversion would overflow; beyond +-512 all saturates, whatever the zero point.
     rounded = np.rint(np.clip(product, np.float32(-512), np.float32(512))).astype(np.int32)
