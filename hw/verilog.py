@@ -5,11 +5,16 @@ whose `elaborate` instantiates others by name lists them in `parts`, a dict of m
 collected and converted once each.
 """
 
+from pathlib import Path
+
 from amaranth.back import verilog
 from amaranth.hdl import ClockSignal, Instance, ResetSignal
 from amaranth.lib.wiring import Component, In
 
-__all__ = ["emit", "instantiate"]
+__all__ = ["WAIVERS", "emit", "instantiate"]
+
+WAIVERS = (Path(__file__).parent / "waivers.vlt").read_text(encoding="utf-8")
+"""Verilator's configuration for what `emit` writes: the lint rules it does not keep, and why."""
 
 
 def instantiate(name: str, component: Component, **ports) -> Instance:

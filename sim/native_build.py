@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from systolith.config import Config
 from systolith.errors import SystolithError
-from systolith.sim.testbench.runner import WAIVERS
+from systolith.hw.verilog import WAIVERS
 from systolith.sim.toolchain import cache_folder, tools, verilator
 
 __all__ = ["LIBRARY", "build", "library"]

@@ -18,20 +18,12 @@ from typing import Any
 
 from amaranth.lib.wiring import Component
 from filelock import FileLock
-from systolith.hw.verilog import emit
-from systolith.sim.toolchain import cache_folder, verilator
 
 from systolith.config import Config
+from systolith.hw.verilog import WAIVERS, emit
+from systolith.sim.toolchain import cache_folder, verilator
 
 __all__ = ["Result", "run_bench"]
-
-WAIVERS = """\
-`verilator_config
-// Amaranth computes at full precision and truncates on assignment, which is what its semantics say.
-lint_off -rule WIDTH
-// Yosys writes priority cases as `casez` with a default that covers the rest.
-lint_off -rule CASEINCOMPLETE
-"""
 
 
 @dataclass(frozen=True)
