@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +52,6 @@ def run_file(files: Files, config: Config, backend: str, check: bool, batch: int
         inputs = load_inputs(files.inputs, compiled)
     else:
         inputs = random_inputs(compiled, seed)
-        print(f"no --input: random inputs of seed {seed}", file=sys.stderr)
     outputs, report = run(compiled, inputs, config, backend, Options(waves=files.waves))
     found = compare(compiled, inputs, outputs) if check else None
     report["mismatches"] = {"golden": found.golden, "onnxruntime": found.onnxruntime} if found else None
@@ -62,6 +60,8 @@ def run_file(files: Files, config: Config, backend: str, check: bool, batch: int
     if files.report is not None:
         write_whole(files.report, (json.dumps(report, indent=2) + "\n").encode())
     show(layer_table(report))
+    if files.inputs is None:
+        print(f"no --input: random inputs of seed {seed}")
     _print_totals(report, found)
     return found is None or found.passed
 

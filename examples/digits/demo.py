@@ -1,0 +1,66 @@
+"""`make demo`: from a configuration and an int8 ONNX file to Verilog, a program, and real digits classified on the RTL."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from systolith import program
+from systolith.commands.tables import layer_table, show
+from systolith.compiler.compile import compile_model
+from systolith.config import Config
+from systolith.errors import SystolithError
+from systolith.hw.generate import generate
+from systolith.program import Program, write_whole
+from systolith.sim import reference
+from systolith.sim.run import check, run
+
+__all__ = ["main"]
+
+HERE = Path(__file__).parent
+INT8 = HERE / "digits_int8.onnx"
+FLOAT = HERE / "digits_float.onnx"
+
+
+def main(config: Config, images: int, folder: Path) -> bool:
+    """Show all of it; False if a bit of the RTL's outputs differs from golden or from ONNX Runtime."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystolithError(f"{folder}: cannot be written: {error.strerror}") from None
+    with np.load(HERE / "digits_test.npz") as data:
+        x, labels = data["image"][:images], data["label"][:images]
+
+    print(f"1. generate {config.name}: {config.array}x{config.array} int8 multipliers, as Verilog")
+    verilog = generate(config, folder / config.name)
+    print(f"2. compile {INT8.name} for {images} images, and for one")
+    batch, single = compile_model(INT8, config, images), compile_model(INT8, config, 1)
+    path = folder / "digits.slp"
+    program.save(batch, path)
+    print(f"3. classify {images} test images on the RTL (the first time, this builds its simulator)")
+    outputs, report = run(batch, {"image": x}, config, "rtl")
+    found = check(batch, {"image": x}, outputs)
+    alone = run(single, {"image": x[:1]}, config, "rtl")[1]["cycles"]
+    report["mismatches"] = {"golden": found.golden, "onnxruntime": found.onnxruntime}
+    write_whole(folder / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+
+    show(layer_table(report))
+    table = Table(title=f"{images} test images")
+    table.add_column("model")
+    table.add_column("accuracy", justify="right")
+    float32 = reference.run(FLOAT.read_bytes(), {"image": x})["logits"]
+    int8 = reference.run(INT8.read_bytes(), {"image": x})["logits"]
+    for name, logits in (("float32, ONNX Runtime", float32), ("int8, ONNX Runtime", int8), ("int8, RTL", outputs["logits"])):
+        table.add_row(name, f"{100 * _accuracy(logits, labels):.1f} %")
+    show(table)
+    against = "not compared: " + "; ".join(found.notes) if found.onnxruntime is None else str(found.onnxruntime)
+    print(f"bit mismatches: golden {found.golden}, ONNX Runtime {against}")
+    print(f"cycles per image: {report['cycles'] / images:,.0f} in a batch of {images}, {alone:,} for one image alone")
+    print(f"Verilog:  {_verilog_of(verilog)}\nprogram:  {path}\nreport:   {folder / 'report.json'}")
+    return found.passed
+
+
+def _accuracy(logits: NDArray, labels: NDArray) -> float:
+    return float((logits.argmax(1) == labels).mean())

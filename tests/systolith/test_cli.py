@@ -1,0 +1,299 @@
+"""The command line: what commands write; bad input is one line and exit code 2, with existing files as they were."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from systolith import PRESETS, cli
+
+TINY = PRESETS["tiny4"]
+
+
+@pytest.fixture
+def systolith(monkeypatch, capsys):
+    """Runs the command line in this process: exit code, stdout, stderr."""
+
+    def call(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["systolith", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return call
+
+
+def model(op: str = "QLinearConv", shape=(1, 3, 6, 5), w_zero: int = 0, **attributes) -> onnx.ModelProto:
+    """One quantized convolution, 3 -> 5 channels by 3x3."""
+    rng = np.random.default_rng(1)
+    tensors = {
+        "xs": np.float32(0.1), "xz": np.int8(3), "w": rng.integers(-127, 128, (5, 3, 3, 3)).astype(np.int8),
+        "ws": np.float32(0.02), "wz": np.int8(w_zero), "ys": np.float32(0.3), "yz": np.int8(-5),
+    }  # fmt: skip
+    graph = helper.make_graph(
+        [helper.make_node(op, ["x", *tensors], ["y"], "layer", **attributes)],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.INT8, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.INT8, ["a", "b", "c", "d"])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in tensors.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+@pytest.fixture
+def net(tmp_path) -> Path:
+    path = tmp_path / "net.onnx"
+    onnx.save(model(), path)
+    return path
+
+
+@pytest.fixture
+def compiled(net, systolith) -> Path:
+    path = net.with_suffix(".slp")
+    assert systolith("compile", net, "--config", "tiny4", "-o", path)[0] == 0
+    return path
+
+
+def refused(result: tuple[int, str, str], *parts: str) -> None:
+    """One line on stderr that has all the parts, exit code 2, nothing of a table."""
+    code, _, err = result
+    assert code == 2, err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    for part in parts:
+        assert part in err
+
+
+def test_help_names_every_command(systolith):
+    code, out, _ = systolith("--help")
+    assert code == 0
+    assert all(name in out for name in ("generate", "compile", "run", "verify", "bench", "demo", "doctor"))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["explode"], ["run"], ["compile", "net.onnx"], ["verify", "-c", "tiny4", "--runs", "0"]]
+)
+def test_usage_errors(systolith, arguments):
+    code, _, err = systolith(*arguments)
+    assert code == 2
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("level", ["graph", "tiles", "schedule", "asm"])
+def test_emit(systolith, net, level):
+    code, out, err = systolith("compile", net, "--config", "tiny4", "--emit", level)
+    assert (code, err) == (0, "")
+    assert {"graph": "QLinearConv layer: x -> ", "tiles": "K tiles", "schedule": "EXECUTE", "asm": "END"}[level] in out
+
+
+@pytest.mark.parametrize("backend", ["golden", "isa"])
+def test_run_checks_and_writes(systolith, compiled, tmp_path, backend):
+    x = np.random.default_rng(2).integers(-128, 128, (1, 3, 6, 5)).astype(np.int8)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", x=x)
+    results = []
+    for name in ("x.npy", "x.npz"):
+        code, out, err = systolith(
+            "run", compiled, "-c", "tiny4", "--backend", backend, "--check", "--input", tmp_path / name,
+            "--output", tmp_path / "y.npz", "--report", tmp_path / "r.json")  # fmt: skip
+        assert (code, err) == (0, "")
+        assert "golden 0 mismatches" in out
+        with np.load(tmp_path / "y.npz") as outputs:
+            assert list(outputs) == ["y"]
+            results.append(outputs["y"])
+    assert np.array_equal(*results)
+    assert results[0].shape == (1, 5, 4, 3)
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert report["backend"] == backend
+    assert report["config"] == "tiny4"
+    assert report["macs"] == 5 * 4 * 3 * 27
+    assert report["mismatches"]["golden"] == 0
+    assert set(report) >= {"cycles", "utilization", "dram_bytes", "stalls", "layers"}
+    assert [(layer["name"], layer["op"]) for layer in report["layers"]] == [("layer", "QLinearConv")]
+
+
+def test_run_compiles_onnx_and_takes_random_inputs(systolith, net, tmp_path):
+    outputs = []
+    for seed in (5, 5, 6):
+        code, out, err = systolith("run", net, "-c", "tiny4", "--backend", "isa", "--check", "--seed", seed,
+                                 "--output", tmp_path / "y.npz")  # fmt: skip
+        assert (code, err) == (0, "")
+        assert f"random inputs of seed {seed}\n" in out
+        outputs.append(np.load(tmp_path / "y.npz")["y"])
+    assert np.array_equal(outputs[0], outputs[1])
+    assert not np.array_equal(outputs[0], outputs[2])
+
+
+def test_a_difference_is_exit_code_1(systolith, compiled, monkeypatch):
+    from systolith.sim import run
+
+    def wrong(*_):
+        return run.Check(3, 2)
+
+    monkeypatch.setattr(run, "check", wrong)
+    code, out, _ = systolith("run", compiled, "-c", "tiny4", "--backend", "isa", "--check")
+    assert code == 1
+    assert "check: golden 3 mismatches, ONNX Runtime 2 mismatches" in out
+
+
+def test_a_batch_left_open(systolith, tmp_path):
+    path = tmp_path / "net.onnx"
+    onnx.save(model(shape=("batch", 3, 6, 5)), path)
+    np.save(tmp_path / "x.npy", np.zeros((3, 3, 6, 5), np.int8))
+    common = ["run", path, "-c", "tiny4", "--backend", "isa", "--input", tmp_path / "x.npy"]
+    assert systolith(*common, "--check", "--batch", 3, "--output", tmp_path / "y.npz")[0] == 0
+    assert np.load(tmp_path / "y.npz")["y"].shape == (3, 5, 4, 3)
+    refused(systolith(*common), "x.npy", "must have shape (1, 3, 6, 5), not (3, 3, 6, 5)")
+
+
+# Bad input, as the issue lists it.
+
+
+@pytest.mark.parametrize("command", ["generate", "compile", "run", "verify"])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("arrays = 4\n", "unknown field 'arrays'"),
+        (TINY.to_toml().replace("array = 4", "array = 5"), "'array' must be a multiple of 4 from 4 to 256, not 5"),
+        (TINY.to_toml().replace("sfu_lanes = 2", "sfu_lanes = 3"), "'sfu_lanes' must be a divisor of array (4), not 3"),
+        ("array =", "is not valid TOML"),
+    ],
+)
+def test_bad_configuration(systolith, net, tmp_path, command, text, message):
+    config = tmp_path / "bad.toml"
+    config.write_text(text)
+    arguments = {
+        "generate": ["-o", tmp_path / "out"],
+        "compile": [net, "-o", tmp_path / "out"],
+        "run": [net],
+        "verify": [],
+    }
+    refused(systolith(command, *arguments[command], "--config", config), "bad.toml: ", message)
+    assert not (tmp_path / "out").exists()
+
+
+def bad_models() -> dict[str, tuple[bytes, str]]:
+    good = model().SerializeToString()
+    weights = model()
+    return {
+        "empty": (b"", "must be an ONNX model, not an empty file"),
+        "not ONNX": (b"\x7fELF\x02\x01\x01" + bytes(100), "must be an ONNX model"),
+        "text": (b"hello, this is not a model\n", "must be an ONNX model"),
+        "truncated": (good[: len(good) // 2], "must be an ONNX model"),
+        "dynamic shape": (model(shape=(1, 3, "height", 5)).SerializeToString(), "height"),
+        "unknown operator": (model("Convolve").SerializeToString(), "Convolve"),
+        "unknown attribute": (model(speed=3).SerializeToString(), "speed"),
+        "unsupported attribute": (model(shape=(1, 6, 6, 5), group=2).SerializeToString(), "group"),
+        "zero point of weights": (model(w_zero=1).SerializeToString(), "zero"),
+        "no opset": (_without_opset(weights), "opset"),
+    }
+
+
+def _without_opset(proto: onnx.ModelProto) -> bytes:
+    del proto.opset_import[:]
+    return proto.SerializeToString()
+
+
+@pytest.mark.parametrize("name", bad_models())
+def test_bad_model(systolith, tmp_path, name):
+    data, message = bad_models()[name]
+    path, output = tmp_path / "bad.onnx", tmp_path / "out.slp"
+    path.write_bytes(data)
+    output.write_bytes(b"before")
+    refused(systolith("compile", path, "--config", "tiny4", "-o", output), "bad.onnx", message)
+    refused(systolith("run", path, "--config", "tiny4", "--output", tmp_path / "y.npz"), "bad.onnx", message)
+    assert output.read_bytes() == b"before"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.onnx", "out.slp"]
+
+
+def test_missing_files(systolith, tmp_path, compiled):
+    refused(systolith("compile", tmp_path / "no.onnx", "-c", "tiny4", "-o", tmp_path / "y"), "no.onnx: cannot be read")
+    refused(systolith("run", tmp_path / "no.slp", "-c", "tiny4"), "no.slp: cannot be read: No such file")
+    refused(systolith("run", compiled, "-c", "tiny4", "--input", tmp_path / "no.npy"), "no.npy: cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("x.npy", np.zeros((1, 3, 5, 6), np.int8), "Input 'x' must have shape (1, 3, 6, 5), not (1, 3, 5, 6)"),
+        ("x.npy", np.zeros((1, 3, 6, 5), np.uint8), "Input 'x' must be int8, not uint8"),
+        ("x.npy", np.zeros((1, 3, 6, 5), np.float64), "Input 'x' must be int8, not float64"),
+        ("x.npz", {"z": np.zeros((1, 3, 6, 5), np.int8)}, "'x'"),
+        ("x.npz", {"x": np.zeros((1, 3, 6, 5), np.int8), "z": np.zeros(1)}, "there is no 'z'"),
+        ("x.npy", b"", "must be a .npy or .npz file"),
+        ("x.npy", b"\x93NUMPY\x01\x00", "must be a .npy or .npz file"),
+        ("x.npz", b"PK\x03\x04 not a zip file", "must be a .npy or .npz file"),
+        ("x.npy", np.array([{"a": 1}], dtype=object), "must be a .npy or .npz file"),
+    ],
+)
+def test_bad_input_array(systolith, compiled, tmp_path, name, values, message):
+    path, output = tmp_path / name, tmp_path / "y.npz"
+    output.write_bytes(b"before")
+    if isinstance(values, bytes):
+        path.write_bytes(values)
+    elif isinstance(values, dict):
+        np.savez(path, **values)
+    else:
+        np.save(path, values, allow_pickle=True)
+    refused(
+        systolith("run", compiled, "-c", "tiny4", "--backend", "isa", "--input", path, "--output", output),
+        name,
+        message,
+    )
+    assert output.read_bytes() == b"before"
+
+
+def test_bad_program(systolith, compiled, tmp_path):
+    data = compiled.read_bytes()
+    flipped = bytearray(data)
+    flipped[len(data) // 2] ^= 0x10
+    bad = tmp_path / "bad.slp"
+    for content, message in ((data[:-100], "truncated"), (bytes(flipped), "corrupt: CRC of section"), (b"", "magic")):
+        bad.write_bytes(content)
+        refused(systolith("run", bad, "-c", "tiny4", "--output", tmp_path / "y.npz"), "bad.slp: ", message)
+    refused(systolith("run", compiled, "-c", "edge16"), "must be compiled for configuration 'edge16' (fingerprint")
+    assert not (tmp_path / "y.npz").exists()
+
+
+def test_outputs_that_cannot_be_written(systolith, net, compiled, tmp_path):
+    """A folder that is a file; the run does not even start."""
+    (tmp_path / "file").write_text("before")
+    inside = tmp_path / "file" / "out"
+    refused(systolith("compile", net, "-c", "tiny4", "-o", inside), "file/out: cannot be written")
+    refused(systolith("generate", "-c", "tiny4", "-o", inside), "file/out", "cannot be written")
+    refused(systolith("run", compiled, "-c", "tiny4", "--output", f"{inside}.npz"), "cannot be written")
+    refused(systolith("run", compiled, "-c", "tiny4", "--report", inside), "cannot be written")
+    refused(systolith("run", compiled, "-c", "tiny4", "--output", tmp_path), "cannot be written")
+    refused(systolith("run", compiled, "-c", "tiny4", "--output", tmp_path / "y.txt"), "must go to a .npz file")
+    refused(systolith("demo", "-c", "tiny4", "-o", inside), "file/out: cannot be written")
+    refused(systolith("docs", "-o", inside), "cannot be written")
+    assert (tmp_path / "file").read_text() == "before"
+
+
+def test_choices_are_named(systolith, net, compiled):
+    refused(systolith("run", compiled, "-c", "tiny4", "--backend", "fpga"), "must be one of golden, isa, rtl, cocotb")
+    refused(systolith("compile", net, "-c", "tiny4", "--emit", "dot"), "must be one of graph, tiles, schedule, asm")
+    refused(systolith("compile", net, "-c", "tiny4"), "--output FILE or --emit LEVEL")
+    refused(systolith("verify", "-c", "tiny4", "--bench", "nothing"), "Testbench must be one of ", "not 'nothing'")
+    refused(systolith("run", compiled, "-c", "nothing"), "Configuration must be one of tiny4, ")
+
+
+def test_doctor(systolith, monkeypatch):
+    code, out, _ = systolith("doctor")
+    assert code == 0
+    assert all(name in out for name in ("python", "g++", "make", "perl", "verilator", "amaranth", "onnxruntime"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    code, out, _ = systolith("doctor")
+    assert code == 1
+    assert "apt install perl" in out
+
+
+def test_docs(systolith, tmp_path):
+    assert systolith("docs", "-o", tmp_path)[0] == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["isa.md", "registers.md"]
