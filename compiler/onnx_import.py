@@ -217,7 +217,7 @@ def _with_ones(order: list[int], shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _element_type(port: ValueInfoProto, label: str) -> np.dtype:
     kind = port.type.tensor_type.elem_type if port.type.HasField("tensor_type") else 0
-    types = {TensorProto.FLOAT: np.float32, TensorProto.INT8: np.int8, TensorProto.UINT8: np.uint8}
+    types: dict[int, type] = {TensorProto.FLOAT: np.float32, TensorProto.INT8: np.int8, TensorProto.UINT8: np.uint8}
     if kind not in types:
         kinds: dict[int, str] = {number: name.lower() for name, number in TensorProto.DataType.items()}
         raise SystolithError(f"{label} must be float32, int8 or uint8, not {kinds.get(kind, kind)}")
@@ -234,7 +234,9 @@ def _stored(tensor: TensorProto, label: str) -> Constant:
 def _constant(node: Node) -> Constant:
     kinds = {"value": None, "value_float": 0.0, "value_floats": None, "value_int": 0, "value_ints": ()}
     values = node.attributes(**kinds)
-    (name,) = [attribute.name for attribute in node.proto.attribute]
+    if len(node.proto.attribute) != 1:
+        raise node.error(f"must have one attribute, not {len(node.proto.attribute)}")
+    name = node.proto.attribute[0].name
     if name == "value":
         return _stored(values[name], f"{node.where}: Constant '{node.name}'")
     return Constant(np.array(values[name], np.float32 if "float" in name else np.int64))
