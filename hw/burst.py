@@ -59,13 +59,15 @@ class BurstSplitter(wiring.Component):
 
         room = longest - beat[: exact_log2(longest)]
         count = Signal(range(longest + 1))
+        last = Signal()
         m.d.comb += [
             burst.valid.eq(left != 0),
-            burst.p.last.eq(left <= room),
-            count.eq(Mux(burst.p.last, left, room)),
+            last.eq(left <= room),
+            count.eq(Mux(last, left, room)),
+            burst.p.last.eq(last),
             burst.p.address.eq(Cat(Const(0, shift), beat)),
             burst.p.beats.eq(count - 1),
-            self.span.ready.eq(~burst.valid | (burst.ready & burst.p.last)),
+            self.span.ready.eq(~burst.valid | (burst.ready & last)),
         ]
         with m.If(self.span.valid & self.span.ready):
             m.d.sync += [beat.eq(self.span.p.address >> shift), left.eq(self.span.p.beats)]

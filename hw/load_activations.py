@@ -9,7 +9,7 @@ from amaranth.lib.wiring import Out, connect, flipped
 
 from systolith import isa
 from systolith.config import Config
-from systolith.hw.decode import connect_start, is_form
+from systolith.hw.decode import connect_start, is_form, packed
 from systolith.hw.interfaces import ErrorCode, ReadBus, Regions, SramWrite, UnitPort, fields_layout, header, payload
 from systolith.hw.load_path import LoadPath
 
@@ -81,67 +81,66 @@ class LoadActivations(wiring.Component):
 
     def _decode(self, m: Module, path: LoadPath):
         """Instruction and constants -> job."""
-        instruction, job = self.unit.instruction, path.job.p
+        instruction = self.unit.instruction
         word = instruction.p.word
         source, window = Signal(fields_layout(SOURCE)), Signal(fields_layout(WINDOW))
         load = payload(LOAD, word)
         is_load, is_source, is_window = (is_form(form, word) for form in (LOAD, SOURCE, WINDOW))
-        measured, ready = Signal(), Signal()
+        empty = (load.rows == 0) | (load.cols == 0) | (window.length == 0) | (window.step == 0)
+        code = Signal(ErrorCode)
+        with m.If(is_load & (empty | (window.lane + window.length > self.config.array))):
+            m.d.comb += code.eq(ErrorCode.OPERAND)
+        with m.Elif(~is_load & ~is_source & ~is_window):
+            m.d.comb += code.eq(ErrorCode.OPCODE)
 
         # Cycle 1: from the first window to the last one.
-        distance = Signal(24)
-        # Cycle 2: bytes of a row that the windows touch, and that exist.
-        begin, count = Signal(16), Signal(BYTE_BITS)
-        end = Signal(signed(26))
-        exist = Mux(end < source.row_bytes, end, source.row_bytes)
-        m.d.comb += end.eq(load.x0 + distance + window.length)
+        distance, measured = Signal(24), Signal()
         m.d.sync += [
             distance.eq((load.cols - 1)[:12] * window.step),
-            begin.eq(Mux(load.x0 < 0, 0, load.x0)),
-            count.eq(Mux(exist > load.x0, exist - Mux(load.x0 < 0, 0, load.x0), 0)),
             measured.eq(instruction.valid & ~instruction.ready),
-            ready.eq(measured & ~instruction.ready),
         ]
-        with m.If(exist <= 0):
-            m.d.sync += count.eq(0)
 
-        # Cycle 3: start.
-        m.d.comb += [
-            job.region.eq(load.region),
-            job.offset.eq(load.offset + begin),
-            job.row_pitch.eq(source.row_pitch),
-            job.row_step.eq(source.row_step),
-            job.height.eq(source.height),
-            job.row_stride.eq(window.row_stride),
-            job.depth.eq(self.config.act_depth),
-            job.context.lead.eq(Mux(load.x0 < 0, load.x0, 0)),
-            job.context.low.eq(window.lane - load.x0),
-            job.context.high.eq(window.lane - load.x0 + source.row_bytes),
-            job.context.step.eq(window.step),
-            job.context.length.eq(window.length),
-            job.context.lane.eq(window.lane),
-            job.context.zero_point.eq(window.zero_point),
-            job.context.write.eq(is_load),
-            job.context.index.eq(instruction.p.index),
-            job.context.signal.eq(header(word).signal),
-            job.rows.eq(1),
-            job.context.cols.eq(1),
-        ]
-        with m.If(is_load):
-            m.d.comb += [
-                job.rows.eq(load.rows),
-                job.bytes.eq(count),
-                job.y.eq(load.y0),
-                job.sram.eq(load.sram),
-                job.cols.eq(load.cols),
-                job.context.cols.eq(load.cols),
-            ]
-            empty = (load.rows == 0) | (load.cols == 0) | (window.length == 0) | (window.step == 0)
-            with m.If(empty | (window.lane + window.length > self.config.array)):
-                m.d.comb += job.code.eq(ErrorCode.OPERAND)
-        with m.Elif(~is_source & ~is_window):
-            m.d.comb += job.code.eq(ErrorCode.OPCODE)
-        start = connect_start(m, self.unit, path.job, ready & ~path.stopped)
+        # Cycle 2: bytes of a row that the windows touch, and that exist.
+        before = Mux(load.x0 < 0, load.x0, 0)
+        after = Mux(load.x0 < 0, 0, load.x0)
+        end = Signal(signed(26))
+        last = Mux(end < source.row_bytes, end, source.row_bytes)
+        count, ready = Signal(BYTE_BITS), Signal()
+        m.d.comb += end.eq(load.x0 + distance + window.length)
+        m.d.sync += [count.eq(Mux(last > after, last - after, 0)), ready.eq(measured & ~instruction.ready)]
+
+        # Cycle 3: start. A CONFIG is a row of one word that is not written.
+        context = {
+            "lead": before,
+            "low": window.lane - load.x0,
+            "high": window.lane - load.x0 + source.row_bytes,
+            "step": window.step,
+            "length": window.length,
+            "lane": window.lane,
+            "zero_point": window.zero_point,
+            "cols": Mux(is_load, load.cols, 1),
+            "write": is_load,
+            "index": instruction.p.index,
+            "signal": header(word).signal,
+        }
+        job = {
+            "region": load.region,
+            "offset": load.offset + after,
+            "bytes": Mux(is_load, count, 0),
+            "row_pitch": source.row_pitch,
+            "rows": Mux(is_load, load.rows, 1),
+            "y": load.y0,
+            "row_step": source.row_step,
+            "height": source.height,
+            "sram": Mux(is_load, load.sram, 0),
+            "cols": Mux(is_load, load.cols, 0),
+            "row_stride": window.row_stride,
+            "depth": self.config.act_depth,
+            "code": code,
+            "context": context,
+        }
+        m.d.comb += path.job.p.eq(packed(m, path.rows.job_layout, job))
+        start = connect_start(m, self.unit, path.job, code, ready & ~path.stopped)
         with m.If(start & is_source):
             m.d.sync += source.eq(payload(SOURCE, word))
         with m.If(start & is_window):

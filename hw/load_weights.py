@@ -9,7 +9,7 @@ from amaranth.lib.wiring import Out, connect, flipped
 
 from systolith import isa
 from systolith.config import Config
-from systolith.hw.decode import connect_start, is_form
+from systolith.hw.decode import connect_start, is_form, packed
 from systolith.hw.interfaces import ErrorCode, ReadBus, Regions, SramWrite, UnitPort, header, payload
 from systolith.hw.load_path import LoadPath
 
@@ -63,32 +63,36 @@ class LoadWeights(wiring.Component):
         connect(m, path.bus, flipped(self.bus))
 
         word, index = unit.instruction.p.word, unit.instruction.p.index
-        load, job = payload(LOAD, word), path.job.p
-        count = Signal(path.byte_bits)
-        m.d.comb += [
-            count.eq(load.words * n),
-            job.region.eq(load.region),
-            job.offset.eq(load.offset),
-            job.bytes.eq(count),
-            job.rows.eq(1),
-            job.height.eq(1),
-            job.sram.eq(load.sram),
-            job.cols.eq(load.words),
-            job.depth.eq(Mux(load.target, 8 * self.config.param_depth, self.config.weight_depth)),
-            job.context.high.eq(count),
-            job.context.step.eq(n),
-            job.context.length.eq(n),
-            job.context.cols.eq(load.words),
-            job.context.target.eq(load.target),
-            job.context.write.eq(1),
-            job.context.index.eq(index),
-            job.context.signal.eq(header(word).signal),
-        ]
+        load = payload(LOAD, word)
+        code = Signal(ErrorCode)
         with m.If(~is_form(LOAD, word)):
-            m.d.comb += job.code.eq(ErrorCode.OPCODE)
+            m.d.comb += code.eq(ErrorCode.OPCODE)
         with m.Elif(load.words == 0):
-            m.d.comb += job.code.eq(ErrorCode.OPERAND)
-        connect_start(m, unit, path.job, ~path.stopped)
+            m.d.comb += code.eq(ErrorCode.OPERAND)
+        context = {
+            "high": load.words * n,
+            "step": n,
+            "length": n,
+            "cols": load.words,
+            "target": load.target,
+            "write": 1,
+            "index": index,
+            "signal": header(word).signal,
+        }
+        job = {
+            "region": load.region,
+            "offset": load.offset,
+            "bytes": load.words * n,
+            "rows": 1,
+            "height": 1,
+            "sram": load.sram,
+            "cols": load.words,
+            "depth": Mux(load.target, 8 * self.config.param_depth, self.config.weight_depth),
+            "code": code,
+            "context": context,
+        }
+        m.d.comb += path.job.p.eq(packed(m, path.rows.job_layout, job))
+        connect_start(m, unit, path.job, code, ~path.stopped)
 
         m.d.comb += [
             unit.give.eq(path.give),

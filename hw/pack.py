@@ -53,7 +53,7 @@ class Packer(wiring.Component):
         n, beat_bytes = self.config.array, self.config.axi_bytes
         slices = -(-n // beat_bytes)
         word, beat = self.word, self.beat
-        number = Signal(range(slices))
+        number = Signal(range(max(2, slices)))
         # Byte of the beat where the next slice begins.
         fill = Signal(exact_log2(beat_bytes))
         valid, whole, last, spills = Signal(), Signal(), Signal(), Signal()

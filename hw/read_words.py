@@ -3,6 +3,8 @@
 Store -> ReadWords -> SRAM; words come back -> queue -> Packer (pack.py)
 """
 
+import itertools
+
 from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -88,7 +90,7 @@ class ReadWords(wiring.Component):
             marks[0].phase.eq(row.phase),
             marks[0].first.eq(first),
             marks[0].last.eq(row.cols == 1),
-            *(later.eq(earlier) for earlier, later in zip(marks, marks[1:], strict=False)),
+            *(later.eq(earlier) for earlier, later in itertools.pairwise(marks)),
         ]
         # Cycle READ_LATENCY: the data is here.
         m.d.comb += [

@@ -78,6 +78,7 @@ class Rows(wiring.Component):
         # Wide enough never to wrap: 2^12 rows.
         sram = Signal(31)
         y = Signal(signed(20))
+        last = Signal()
 
         m.d.comb += [
             self.busy.eq(row.valid),
@@ -86,16 +87,17 @@ class Rows(wiring.Component):
             row.p.bytes.eq(Mux((y >= 0) & (y < job.height), job.bytes, 0)),
             row.p.context.sram.eq(sram),
             row.p.context.code.eq(job.code),
-            row.p.context.last.eq(job.rows == 1),
+            last.eq(job.rows == 1),
+            row.p.context.last.eq(last),
             row.p.context.context.eq(job.context),
-            self.job.ready.eq(~row.valid | (row.ready & row.p.context.last)),
+            self.job.ready.eq(~row.valid | (row.ready & last)),
         ]
         with m.If((job.code == ErrorCode.NONE) & (sram + job.cols > job.depth)):
             m.d.comb += row.p.context.code.eq(ErrorCode.SRAM_RANGE)
 
         with m.If(row.valid & row.ready):
             m.d.sync += [
-                row.valid.eq(~row.p.context.last),
+                row.valid.eq(~last),
                 job.rows.eq(job.rows - 1),
                 job.offset.eq(job.offset + job.row_pitch),
                 sram.eq(sram + job.row_stride),

@@ -4,14 +4,14 @@ queue -> Store: Rows -> Locate -+-> bursts -> AxiMaster <- beats <- Packer <-+
                                 +-> ReadWords (activation SRAM) -------------+
 """
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out, connect, flipped
 
 from systolith import isa
 from systolith.config import Config
 from systolith.hw.burst import BurstSplitter
-from systolith.hw.decode import connect_start, is_form
+from systolith.hw.decode import connect_start, is_form, packed
 from systolith.hw.interfaces import (
     INDEX_BITS,
     UNITS,
@@ -128,34 +128,36 @@ class Store(wiring.Component):
 
     def _decode(self, m: Module, rows: Rows, stopped: Signal):
         """Instruction and constants -> job."""
-        word, job = self.unit.instruction.p.word, rows.job.p
+        word = self.unit.instruction.p.word
         target, store = Signal(fields_layout(TARGET)), payload(STORE, word)
         is_store, is_target = is_form(STORE, word), is_form(TARGET, word)
-        m.d.comb += [
-            job.region.eq(store.region),
-            job.offset.eq(store.offset),
-            job.row_pitch.eq(target.row_pitch),
-            job.height.eq(1),
-            job.row_stride.eq(target.row_stride),
-            job.depth.eq(self.config.act_depth),
-            job.rows.eq(1),
-            job.context.cols.eq(store.cols),
-            job.context.config.eq(is_target),
-            job.context.index.eq(self.unit.instruction.p.index),
-            job.context.signal.eq(header(word).signal),
-        ]
-        with m.If(is_store):
-            m.d.comb += [
-                job.rows.eq(store.rows),
-                job.bytes.eq(store.cols * self.config.array),
-                job.sram.eq(store.sram),
-                job.cols.eq(store.cols),
-            ]
-            with m.If((store.rows == 0) | (store.cols == 0)):
-                m.d.comb += job.code.eq(ErrorCode.OPERAND)
-        with m.Elif(~is_target):
-            m.d.comb += job.code.eq(ErrorCode.OPCODE)
-        start = connect_start(m, self.unit, rows.job, ~stopped)
+        code = Signal(ErrorCode)
+        with m.If(is_store & ((store.rows == 0) | (store.cols == 0))):
+            m.d.comb += code.eq(ErrorCode.OPERAND)
+        with m.Elif(~is_store & ~is_target):
+            m.d.comb += code.eq(ErrorCode.OPCODE)
+        context = {
+            "cols": store.cols,
+            "config": is_target,
+            "index": self.unit.instruction.p.index,
+            "signal": header(word).signal,
+        }
+        job = {
+            "region": store.region,
+            "offset": store.offset,
+            "bytes": Mux(is_store, store.cols * self.config.array, 0),
+            "row_pitch": target.row_pitch,
+            "rows": Mux(is_store, store.rows, 1),
+            "height": 1,
+            "sram": Mux(is_store, store.sram, 0),
+            "cols": Mux(is_store, store.cols, 0),
+            "row_stride": target.row_stride,
+            "depth": self.config.act_depth,
+            "code": code,
+            "context": context,
+        }
+        m.d.comb += rows.job.p.eq(packed(m, rows.job_layout, job))
+        start = connect_start(m, self.unit, rows.job, code, ~stopped)
         with m.If(start & is_target):
             m.d.sync += target.eq(payload(TARGET, word))
 
