@@ -60,7 +60,7 @@ def costs(job: Job, config: Config, shape: Shape) -> Costs:
     start = _start(shape, tile_loads, tile_work, block_load, cached)
     drain = shape.sizes[-1] * (array / config.sfu_lanes + word * shape.staged) + DRAIN_LATENCY
     executes = job.images * job.out_blocks * len(shape.sizes) * len(shape.boxes)
-    total = start + max(work, sfu, store, weights + inputs - start) + alone + drain + 2 * executes
+    total = start + max(work, sfu, store, weights + inputs - start) + alone + drain + 4 * executes
     return Costs(int(work), int(weights + inputs), int(total))
 
 

@@ -111,6 +111,8 @@ def limit(edges: Edges, needed: Edges, units: Sequence[Unit], capacity: int) -> 
             pairs[unit, units[taker]].append((giver, taker))
     changed = False
     for (_, taker_unit), tokens in pairs.items():
+        if len(tokens) <= capacity:
+            continue
         for k in range(half, len(tokens), half):
             giver, taker = tokens[k][0], tokens[k - half][1]
             if taker > giver:

@@ -1,0 +1,86 @@
+"""Plans: they cover every output and K tile once, fit what they are given, and refuse what cannot fit."""
+
+import numpy as np
+import pytest
+
+from systolith.compiler.jobs import candidates, plain
+from systolith.compiler.tiling import Keep, choose_plan, input_span, split_kernel
+from systolith.config import PRESETS
+from systolith.errors import SystolithError
+
+from .graphs import CONFIGS, conv_graph, random_graph
+
+
+def job_of(dims, array=4, **layer):
+    return plain(conv_graph(np.random.default_rng(0), dims, [layer]), 0, array)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5, 7, 12, 100])
+def test_boxes_cover_each_k_tile_once(limit):
+    job = job_of((1, 17, 9, 9), out=4, kernel=(3, 4))
+    seen = np.zeros((3, 4, job.blocks), int)
+    for box in split_kernel(job, limit):
+        assert box.tiles <= limit
+        (ky, kys), (kx, kxs), (b, bs) = box.ky, box.kx, box.blocks
+        seen[ky : ky + kys, kx : kx + kxs, b : b + bs] += 1
+    assert (seen == 1).all()
+
+
+def test_input_span_is_what_a_tile_reads():
+    rng = np.random.default_rng(3)
+    for _ in range(500):
+        first, count, stride, pad, taps, dilation, size = (int(n) for n in rng.integers(1, 8, 7))
+        span = input_span(first, count, stride, pad, (0, taps), dilation, size)
+        reads = [(first + o) * stride - pad + t * dilation for o in range(count) for t in range(taps)]
+        inside = [r for r in reads if 0 <= r < size]
+        assert span.start == min(reads)
+        assert 0 <= span.first < span.end <= size
+        if inside:
+            assert (span.first, span.end) == (
+                max(min(reads), 0),
+                min(max(reads) + 1, size),
+            )
+
+
+@pytest.mark.parametrize("name", ["tiny4", "ecp5_8", "odd12", "edge16"])
+@pytest.mark.parametrize("seed", range(6))
+def test_plans_fit(name, seed):
+    config = CONFIGS[name]
+    rng = np.random.default_rng(seed)
+    graph = random_graph(rng)
+    space = int(rng.integers(8, config.act_depth))
+    for job in candidates(graph, 0, config.array):
+        plan = choose_plan(job, config, space, resident=False, staged=True)
+        assert sum(plan.heights) == job.rows and sum(plan.widths) == job.cols
+        assert max(plan.heights) * max(plan.widths) <= config.acc_half
+        assert plan.input[0] * plan.input[1] + plan.output[0] * plan.output[1] <= space
+        assert sum(box.tiles for box in plan.boxes) == job.k_tiles
+        assert max(box.tiles for box in plan.boxes) * config.array <= config.weight_depth
+
+
+def test_every_way_to_keep_the_input_is_chosen():
+    job = job_of((1, 512, 7, 7), 16, out=512, kernel=(3, 3), pads=(1, 1, 1, 1))
+    keeps = [choose_plan(job, PRESETS["edge16"], space, False, True).keep for space in (8192, 800, 40)]
+    assert keeps == [Keep.IMAGE, Keep.TILE, Keep.BOX]
+
+
+def test_no_room_is_refused_by_name():
+    job = job_of((1, 4, 4, 4), out=4, kernel=(1, 1))
+    with pytest.raises(SystolithError, match="Layer 'conv0' must have room .* activation SRAM, not 1 words"):
+        choose_plan(job, PRESETS["tiny4"], 1, resident=False, staged=True)
+
+
+def test_matrix_products_fill_the_array():
+    """The batch becomes rows, and a kernel that covers its input becomes one matrix product."""
+    matrix = job_of((30, 10, 1, 1), out=6, kernel=(1, 1))
+    assert (matrix.images, matrix.rows, matrix.cols, matrix.k_tiles) == (1, 30, 1, 3)
+    flat = job_of((30, 10, 3, 2), out=6, kernel=(3, 2))
+    assert (flat.images, flat.rows, flat.cols, flat.kernel, flat.blocks) == (1, 30, 1, (1, 1), 18)
+
+
+def test_packing_needs_fewer_k_tiles():
+    """A 7x7 stem on 3 channels: 10 K tiles at N = 16, not 49."""
+    graph = conv_graph(np.random.default_rng(0), (1, 3, 32, 32), [{"out": 8, "kernel": (7, 7), "stride": (2, 2)}])
+    jobs = {job.packing: job for job in candidates(graph, 0, 16)}
+    assert {packing: job.k_tiles for packing, job in jobs.items()} == {"none": 49, "rows": 14, "full": 10}
+    assert len(jobs["full"].gather.passes) == 16
