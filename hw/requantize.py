@@ -22,8 +22,6 @@ SHIFT_MOST = 9
 """Products with more than 15 + 9 fraction bits are at most a half and round to 0."""
 SHIFT_START = 104
 """Fraction bits beyond 15 of a product whose accumulator has its top bit at 31 and whose scale has exponent field 0."""
-SHIFT_ENDLESS = 255
-"""More than any shift: what an accumulator of 0 gets."""
 SATURATED = 512
 """A magnitude that leaves int8 whatever the zero point is."""
 
@@ -137,14 +135,14 @@ class Requantize(wiring.Component):
             shift_4.eq(shift_3 + fine_places),
         ]
 
-        # Cycle 5: round to 24 bits; a carry makes the significand of the next power of two. Zero gets an endless shift.
+        # Cycle 5: round to 24 bits; a carry makes the significand of the next power of two. Zero must not saturate.
         rounded = Signal(25)
         left = Signal(24)
         shift_5 = Signal(signed(9))
         m.d.comb += rounded.eq(fine[8:] + _rounds_up(fine[8], fine[7], fine[:7].any()))
         m.d.sync += [
             left.eq(rounded[:24] | rounded[24] << 23),
-            shift_5.eq(Mux(fine[31], shift_4 - rounded[24], SHIFT_ENDLESS)),
+            shift_5.eq(Mux(fine[31], shift_4 - rounded[24], 0)),
         ]
         shift_8 = delayed(m, shift_5, 3, "shift_line", reset_less=True).as_signed()
 

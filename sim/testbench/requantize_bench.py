@@ -10,7 +10,7 @@ from systolith.numerics import requantize
 from systolith.sim.testbench.environment import Environment
 
 NAME = "requantize"
-VALUES = 15_000
+VALUES = 40_000
 LATENCY, CONSTANTS_AFTER = 12, 11
 """Of systolith.hw.requantize, which would bring Amaranth into the simulator; a wrong one fails."""
 INT32 = (-(1 << 31), (1 << 31) - 1)
@@ -27,9 +27,14 @@ def component(config: Config):
 
 def operands(rng: np.random.Generator, count: int) -> dict[str, NDArray]:
     """Random operands of `requantize`; most results lie inside int8, near a tie or on one, and the rest is extreme."""
-    total = rng.integers(1 << 31, 1 << 32, count) >> rng.integers(1, 32, count)
-    total *= rng.choice([-1, 1], count)
-    total = np.where(rng.random(count) < 0.2, rng.choice(CORNERS, count), total)
+    any_length = rng.integers(1 << 31, 1 << 32, count) >> rng.integers(1, 32, count)
+    few_bits = rng.integers(1, 64, count) << rng.integers(0, 26, count)
+    cut = rng.integers(1, 8, count)  # bits that do not fit a float32, near one half of its last place
+    rest = (1 << cut - 1) + rng.choice([-1, 0, 1], count) * (1 << np.maximum(cut - 1 - rng.integers(1, 7, count), 0))
+    too_long = (rng.integers(1 << 23, 1 << 24, count) << cut) + np.where(cut > 1, rest, 1)
+    corners = rng.choice(CORNERS, count)
+    total = np.choose(rng.choice(4, count, p=[0.4, 0.2, 0.2, 0.2]), [any_length, few_bits, too_long, corners])
+    total = np.clip(np.where(rng.random(count) < 0.5, -total, total), *INT32)
 
     # A scale that brings the total to some half integer, or a few units in the last place beside it.
     result = rng.integers(-260, 261, count) / 2 + np.where(rng.random(count) < 0.5, 0, rng.normal(0, 1e-4, count))
