@@ -52,11 +52,17 @@ class AccumulatorColumn(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         control = AccumulatorControl(config)
-        super().__init__({
-            "control": In(control), "control_right": Out(control), "sum": In(signed(config.psum_bits)),
-            "read_valid": In(1), "read_address": In(ceil_log2(config.acc_depth)), "read_data": Out(signed(32)),
-            "finished": Out(1),
-        })
+        super().__init__(
+            {
+                "control": In(control),
+                "control_right": Out(control),
+                "sum": In(signed(config.psum_bits)),
+                "read_valid": In(1),
+                "read_address": In(ceil_log2(config.acc_depth)),
+                "read_data": Out(signed(32)),
+                "finished": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -130,12 +136,14 @@ class Accumulators(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         self.parts = {"accumulator_column": AccumulatorColumn(config)}
-        super().__init__({
-            "control": In(AccumulatorControl(config)),
-            "sums": In(data.ArrayLayout(signed(config.psum_bits), config.array)),
-            "read": In(SramRead(config.acc_depth, 32 * config.array)),
-            "finished": Out(1),
-        })
+        super().__init__(
+            {
+                "control": In(AccumulatorControl(config)),
+                "sums": In(data.ArrayLayout(signed(config.psum_bits), config.array)),
+                "read": In(SramRead(config.acc_depth, 32 * config.array)),
+                "finished": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -145,9 +153,16 @@ class Accumulators(wiring.Component):
             control_right = Signal(control.shape(), name=f"control{c}")
             column, finished = Signal(32, name=f"column{c}"), Signal(name=f"finished{c}")
             m.submodules[f"column{c}"] = instantiate(
-                "accumulator_column", self.parts["accumulator_column"],
-                control=control, control_right=control_right, sum=self.sums[c], read_valid=self.read.valid,
-                read_address=self.read.address, read_data=column, finished=finished)
+                "accumulator_column",
+                self.parts["accumulator_column"],
+                control=control,
+                control_right=control_right,
+                sum=self.sums[c],
+                read_valid=self.read.valid,
+                read_address=self.read.address,
+                read_data=column,
+                finished=finished,
+            )
             control = control_right
             columns.append(column)
         m.d.comb += [self.read.data.eq(Cat(columns)), self.finished.eq(finished)]

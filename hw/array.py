@@ -14,7 +14,7 @@ from systolith.hw.delay import delayed
 from systolith.hw.pe import PE_LATENCY
 from systolith.hw.verilog import instantiate
 
-__all__ = ["Row", "SystolicArray", "WeightWord"]
+__all__ = ["Row", "SystolicArray", "WeightWord", "array_latency"]
 
 
 class Row(data.StructLayout):
@@ -29,6 +29,11 @@ class WeightWord(data.StructLayout):
 
     def __init__(self, array: int):
         super().__init__({"value": data.ArrayLayout(signed(8), array), "first": 1})
+
+
+def array_latency(config: Config) -> int:
+    """Cycles from a row at the array to its sum in column 0."""
+    return config.array - 1 + PE_LATENCY
 
 
 class SystolicArray(wiring.Component):
@@ -53,13 +58,15 @@ class SystolicArray(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
-        self.latency = config.array - 1 + PE_LATENCY
+        self.latency = array_latency(config)
         self.parts = {"systolic_row": ArrayRow(config)}
-        super().__init__({
-            "row": In(Row(config.array)),
-            "weight": In(WeightWord(config.array)),
-            "sums": Out(data.ArrayLayout(signed(config.psum_bits), config.array)),
-        })
+        super().__init__(
+            {
+                "row": In(Row(config.array)),
+                "weight": In(WeightWord(config.array)),
+                "sums": Out(data.ArrayLayout(signed(config.psum_bits), config.array)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -80,8 +87,16 @@ class SystolicArray(wiring.Component):
             psums_below = Signal(len(psums), name=f"psums{r}")
             activation = delayed(m, self.row.value[r], r, f"row_skew{r}", reset_less=True).as_signed()
             m.submodules[f"row{r}"] = instantiate(
-                "systolic_row", row_module, activation=activation, swap=swaps[r], latch=latches[2 * r],
-                weights=weights, weights_below=weights_below, psums=psums, psums_below=psums_below)
+                "systolic_row",
+                row_module,
+                activation=activation,
+                swap=swaps[r],
+                latch=latches[2 * r],
+                weights=weights,
+                weights_below=weights_below,
+                psums=psums,
+                psums_below=psums_below,
+            )
             weights, psums = weights_below, psums_below
         m.d.comb += self.sums.as_value().eq(psums)
         return m

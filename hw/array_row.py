@@ -42,11 +42,17 @@ class ArrayRow(wiring.Component):
         self.parts = {"systolic_pe": ProcessingElement(config.psum_bits)}
         weights = data.ArrayLayout(signed(8), config.array)
         psums = data.ArrayLayout(signed(config.psum_bits), config.array)
-        super().__init__({
-            "activation": In(signed(8)), "swap": In(1), "latch": In(1),
-            "weights": In(weights), "weights_below": Out(weights),
-            "psums": In(psums), "psums_below": Out(psums),
-        })
+        super().__init__(
+            {
+                "activation": In(signed(8)),
+                "swap": In(1),
+                "latch": In(1),
+                "weights": In(weights),
+                "weights_below": Out(weights),
+                "psums": In(psums),
+                "psums_below": Out(psums),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -62,9 +68,16 @@ class ArrayRow(wiring.Component):
         for c in range(size):
             activation_right = Signal(signed(8), name=f"activation{c}")
             m.submodules[f"pe{c}"] = instantiate(
-                "systolic_pe", self.parts["systolic_pe"], latch=latches[c], swap=swaps[c],
-                weight=self.weights[c], weight_below=self.weights_below[c],
-                activation=activation, activation_right=activation_right,
-                psum=self.psums[c], psum_below=self.psums_below[c])
+                "systolic_pe",
+                self.parts["systolic_pe"],
+                latch=latches[c],
+                swap=swaps[c],
+                weight=self.weights[c],
+                weight_below=self.weights_below[c],
+                activation=activation,
+                activation_right=activation_right,
+                psum=self.psums[c],
+                psum_below=self.psums_below[c],
+            )
             activation = activation_right
         return m

@@ -15,4 +15,4 @@ def delayed(m: Module, value: ValueLike, cycles: int, name: str, reset_less: boo
         return value
     line = Signal(len(value) * cycles, name=name, reset_less=reset_less)
     m.d.sync += line.eq(Cat(value, line))
-    return line[-len(value):]
+    return line[-len(value) :]

@@ -55,12 +55,18 @@ class ProcessingElement(wiring.Component):
         if not isinstance(psum_bits, int) or psum_bits < 16:
             raise SystolithError(f"Width of partial sums must be an integer of at least 16, not {psum_bits!r}")
         self.psum_bits = psum_bits
-        super().__init__({
-            "latch": In(1), "swap": In(1),
-            "weight": In(signed(8)), "weight_below": Out(signed(8)),
-            "activation": In(signed(8)), "activation_right": Out(signed(8)),
-            "psum": In(signed(psum_bits)), "psum_below": Out(signed(psum_bits)),
-        })
+        super().__init__(
+            {
+                "latch": In(1),
+                "swap": In(1),
+                "weight": In(signed(8)),
+                "weight_below": Out(signed(8)),
+                "activation": In(signed(8)),
+                "activation_right": Out(signed(8)),
+                "psum": In(signed(psum_bits)),
+                "psum_below": Out(signed(psum_bits)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -83,7 +89,7 @@ class ProcessingElement(wiring.Component):
             m.d.sync += active.eq(shadow)
 
         # Cycle 2: multiply, register to register. Cycle 3: add.
-        m.d.sync += [product.eq(activation * active), total.eq((self.psum + product)[:self.psum_bits])]
+        m.d.sync += [product.eq(activation * active), total.eq((self.psum + product)[: self.psum_bits])]
 
         m.d.comb += [self.activation_right.eq(activation), self.weight_below.eq(weight), self.psum_below.eq(total)]
         return m
