@@ -1,5 +1,6 @@
 """Reads an ONNX file, the first step of the front end: what comes out is whole, checked by ONNX and self-contained."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
@@ -9,7 +10,7 @@ from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_t
 
 from systolith.errors import SystolithError
 
-__all__ = ["OLDEST_OPSET", "read_model"]
+__all__ = ["OLDEST_OPSET", "check_types", "read_model"]
 
 OLDEST_OPSET = 10
 DOMAINS = ("", "ai.onnx", "com.microsoft")
@@ -42,7 +43,7 @@ def read_model(source: Path | bytes, where: str | None = None) -> ModelProto:
         )
     _check_opset(model, where)
     _load_external_data(model, folder, where)
-    _check(model, where)
+    _refuse_failure(where, lambda: onnx.checker.check_model(model))
     return model
 
 
@@ -55,11 +56,14 @@ def _check_opset(model: ModelProto, where: str) -> None:
         raise SystolithError(f"{where}: opset must be from {OLDEST_OPSET} to {newest}, not {max(versions)}")
 
 
-def _check(model: ModelProto, where: str) -> None:
-    """ONNX's own checks: structure, types, attributes and static shapes."""
+def check_types(model: ModelProto, where: str) -> None:
+    """Raises SystolithError if types or shapes are not as ONNX infers them: a net under the front end's own checks."""
+    _refuse_failure(where, lambda: onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True))
+
+
+def _refuse_failure(where: str, check: Callable[[], object]) -> None:
     try:
-        onnx.checker.check_model(model)
-        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+        check()
     except (
         onnx.checker.ValidationError,
         onnx.shape_inference.InferenceError,

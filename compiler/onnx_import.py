@@ -14,7 +14,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helpe
 from systolith.compiler.ir import Conv, Graph, Port, Value, verify
 from systolith.compiler.onnx_activation import clip, relu
 from systolith.compiler.onnx_bias import add
-from systolith.compiler.onnx_file import read_model
+from systolith.compiler.onnx_file import check_types, read_model
 from systolith.compiler.onnx_layers import conv, gemm, matmul, qgemm, qlinear_conv, qlinear_matmul
 from systolith.compiler.onnx_node import Node
 from systolith.compiler.onnx_quantize import dequantize, quantize
@@ -64,6 +64,7 @@ def import_model(source: Path | bytes, where: str | None = None, batch: int = 1)
     walk = _Walk(model, where, batch)
     walk.run()
     graph = walk.graph()
+    check_types(model, where)
     for function in PASSES:
         try:
             graph = function(graph)

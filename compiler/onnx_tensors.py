@@ -59,7 +59,7 @@ class Array:
             self.roles = roles
         if [_normal(role) for role in self.roles] != [_normal(role) for role in roles]:
             raise node.error(
-                f"input must have its axes in the order in which '{self.name}' is kept; a transposition "
+                f"input must have batch, channels, height and width as '{self.name}' has them; a Reshape or Transpose "
                 "between layers that moves data is not supported"
             )
 
