@@ -1,4 +1,4 @@
-"""`make demo`: from a configuration and an int8 ONNX file to Verilog, a program, and real digits classified on the RTL."""
+"""`make demo`: from a configuration and an int8 ONNX file to Verilog, a program, and digits classified on the RTL."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from systolith.compiler.compile import compile_model
 from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.hw.generate import generate
-from systolith.program import Program, write_whole
+from systolith.program import write_whole
 from systolith.sim import reference
 from systolith.sim.run import check, run
 
@@ -52,13 +52,17 @@ def main(config: Config, images: int, folder: Path) -> bool:
     table.add_column("accuracy", justify="right")
     float32 = reference.run(FLOAT.read_bytes(), {"image": x})["logits"]
     int8 = reference.run(INT8.read_bytes(), {"image": x})["logits"]
-    for name, logits in (("float32, ONNX Runtime", float32), ("int8, ONNX Runtime", int8), ("int8, RTL", outputs["logits"])):
+    for name, logits in (
+        ("float32, ONNX Runtime", float32),
+        ("int8, ONNX Runtime", int8),
+        ("int8, RTL", outputs["logits"]),
+    ):
         table.add_row(name, f"{100 * _accuracy(logits, labels):.1f} %")
     show(table)
     against = "not compared: " + "; ".join(found.notes) if found.onnxruntime is None else str(found.onnxruntime)
     print(f"bit mismatches: golden {found.golden}, ONNX Runtime {against}")
     print(f"cycles per image: {report['cycles'] / images:,.0f} in a batch of {images}, {alone:,} for one image alone")
-    print(f"Verilog:  {_verilog_of(verilog)}\nprogram:  {path}\nreport:   {folder / 'report.json'}")
+    print(f"Verilog:  {verilog[0]}\nprogram:  {path}\nreport:   {folder / 'report.json'}")
     return found.passed
 
 

@@ -69,7 +69,7 @@ class Linear:
 
 
 class Network:
-    """The layers of the example: 1 -> 16, 16 -> 32 by stride 2, 32 -> 32 by stride 2, then 10 classes."""
+    """The layers of the example: 1 -> 16, 16 -> 32 by stride 2, 32 -> 32, then 10 classes."""
 
     def __init__(self, rng: np.random.Generator):
         def normal(*shape: int) -> Array:
@@ -81,8 +81,8 @@ class Network:
         self.layers: list[Convolution | Linear] = [
             Convolution(normal(16, 1, 3, 3), zeros(16), 1),
             Convolution(normal(32, 16, 3, 3), zeros(32), 2),
-            Convolution(normal(32, 32, 3, 3), zeros(32), 2),
-            Linear(normal(10, 32 * 2 * 2), zeros(10)),
+            Convolution(normal(32, 32, 3, 3), zeros(32), 1),
+            Linear(normal(10, 32 * 4 * 4), zeros(10)),
         ]
 
     def forward(self, x: Array) -> Array:

@@ -19,7 +19,10 @@ def show(table: Table) -> None:
 
 def layer_table(report: dict[str, Any]) -> Table:
     """Layers of a run's report, and their sum."""
-    table = Table(title=f"{report['model'] or 'network'} on {report['config']}, backend {report['backend']}")
+    table = Table(
+        title=f"{report['model'] or 'network'} on {report['config']}, backend {report['backend']}",
+        caption="cycles of a layer: from the end of the one before to its own end",
+    )
     for title in ("layer", "op", "MACs", "cycles", "utilization"):
         table.add_column(title, justify="left" if title in ("layer", "op") else "right")
     for layer in report["layers"]:
