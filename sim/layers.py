@@ -92,6 +92,7 @@ class _RandomLayers:
         self.low, self.high = np.iinfo(self.dtype).min, np.iinfo(self.dtype).max
         self.powers = self.chance(0.3)
         self.constant_nodes = self.chance(0.1)
+        self.absorbed = False
         self.inputs: dict[str, NDArray] = {}
 
     def chance(self, probability: float) -> bool:
@@ -162,6 +163,7 @@ class _RandomLayers:
 
     def chain(self, count: int) -> _Tensor:
         """Convolutions, then perhaps a flattening and dense layers; or dense layers alone. May branch."""
+        self.absorbed = True
         x = y = self.matrix(rank=2) if self.chance(0.3) else self.image(2)
         for i in range(count):
             if len(x.shape) == 4 and i and self.chance(0.4):
@@ -312,14 +314,19 @@ class _RandomLayers:
         return self.writer.node("DequantizeLinear", names)
 
     def activation(self, name: str, y: _Tensor) -> tuple[str, _Tensor]:
-        """Perhaps a Relu or Clip; mostly with the zero point that lets ONNX Runtime absorb it."""
+        """Perhaps a Relu or Clip; mostly, and in chains always, one that ONNX Runtime absorbs.
+
+        What it does not absorb it computes in float; then one step of difference may grow in the layers that follow.
+        """
         kind = self.rng.choice(["none", "relu", "clip"], p=[0.5, 0.3, 0.2])
         if kind == "none":
             return name, y
-        y = replace(y, zero_point=self.low if self.chance(0.8) else y.zero_point)
+        absorbed = self.absorbed or self.chance(0.8)
+        y = replace(y, zero_point=self.low if absorbed else y.zero_point)
         if kind == "relu":
             return self.writer.node("Relu", [name]), y
-        bounds = [np.float32(0), np.float32(y.scale * self.rng.integers(20, 400) * np.float32(1.001))]
+        steps = self.rng.integers(256 if absorbed else 20, 400)
+        bounds = [np.float32(0), np.float32(y.scale * steps)]
         if self.writer.opset < 11:
             return self.writer.node("Clip", [name], min=float(bounds[0]), max=float(bounds[1])), y
         return self.writer.node("Clip", [name, *(self.constant(bound, "bound") for bound in bounds)]), y

@@ -1,5 +1,7 @@
 """Models that must be refused, each in one line that names file, node and attribute, and says what was expected."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -14,10 +16,10 @@ from systolith.sim.model_writer import ModelWriter
 SMALL = Limits(channels=4, size=4, features=6, rows=4)
 
 
-def refusal(source, **arguments) -> str:
+def refusal(source: Path | bytes, where: str | None = "net.onnx", batch: int = 1) -> str:
     """The message of the refusal, checked to be one line of reasonable length that starts with the file's name."""
     with pytest.raises(SystolithError) as error:
-        import_model(source, **({"where": "net.onnx"} | arguments))
+        import_model(source, where, batch)
     message = str(error.value)
     assert "\n" not in message
     assert len(message) < 600

@@ -225,7 +225,7 @@ class _Calibration(CalibrationDataReader):
         self.samples = iter([{"x": RNG.normal(0, 1, (1, 3, 8, 8)).astype(np.float32)} for _ in range(8)])
 
     def get_next(self):
-        return next(self.samples, None)
+        return next(self.samples, {})
 
 
 def float_model() -> bytes:
