@@ -21,7 +21,11 @@ LARGEST = 1 << 31
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor of int8: `dims` = (batch, channels, height, width). A matrix [M, K] is (M, K, 1, 1)."""
+    """A tensor of int8: `dims` = (batch, channels, height, width).
+
+    A matrix [M, K] is one image of M pixels, (1, K, 1, M), where it is a network input, and stays one from MatMul to
+    MatMul; it is (M, K, 1, 1) where a Flatten made it from M images.
+    """
 
     name: str
     dims: tuple[int, int, int, int]
