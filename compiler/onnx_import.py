@@ -83,6 +83,7 @@ class _Walk:
         self.inputs: dict[str, FloatInput | Quantized] = {}
         self.layers: Layers = []
         self.names: set[str] = set()
+        self.notes: list[str] = []
 
     def run(self) -> None:
         """Visit everything that the outputs need."""
@@ -104,7 +105,7 @@ class _Walk:
         values = {x.array.name: x.array.value() for x in self.inputs.values()}
         values |= {value.name: value for _, value in self.layers}
         name = self.model.graph.name or Path(self.where).stem
-        return Graph(name, values, tuple(layer for layer, _ in self.layers), inputs, outputs)
+        return Graph(name, values, tuple(layer for layer, _ in self.layers), inputs, outputs, tuple(self.notes))
 
     def _needed(self) -> list[NodeProto]:
         """Nodes that some output depends on, in the file's order."""
@@ -114,6 +115,8 @@ class _Walk:
             if wanted.intersection(node.output):
                 wanted.update(node.input)
                 needed.append(node)
+            else:
+                self.notes.append(f"{node.op_type} '{node.name or ', '.join(node.output)}' is needed by no output")
         return needed[::-1]
 
     def _visit(self, proto: NodeProto) -> Tensor:

@@ -171,7 +171,7 @@ def _symmetric(node: Node, values: NDArray, scale: NDArray, zero_point: NDArray)
     if (zero_point != expected).any():
         bad = zero_point[zero_point != expected].flat[0]
         raise node.error(f"weights of {values.dtype} must have zero point {expected}, not {bad}")
-    return _Weights((values.astype(np.int16) - expected).astype(np.int8), scale)
+    return _Weights((values ^ np.uint8(expected)).view(np.int8) if expected else values, scale)
 
 
 def _quantized_operands(

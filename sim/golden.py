@@ -55,7 +55,7 @@ def convolve(layer: Conv, x: NDArray[np.int8], zero_point: int) -> NDArray[np.in
     outputs, channels, kernel_rows, kernel_columns = layer.weights.shape
     outputs, sums = outputs // layer.groups, []
     for group in range(layer.groups):
-        weights = layer.weights[group * outputs : (group + 1) * outputs].astype(np.float64)
+        weights = layer.weights[group * outputs : (group + 1) * outputs]
         total = np.zeros((x.shape[0], rows, columns, outputs))
         for ky in range(kernel_rows):
             for kx in range(kernel_columns):
@@ -66,6 +66,6 @@ def convolve(layer: Conv, x: NDArray[np.int8], zero_point: int) -> NDArray[np.in
                     x0 : x0 + (columns - 1) * layer.stride[1] + 1 : layer.stride[1],
                     group * channels : (group + 1) * channels,
                 ]
-                total += window @ weights[:, :, ky, kx].T
+                total += window @ weights[:, :, ky, kx].T.astype(np.float64)
         sums.append(total)
     return (np.concatenate(sums, axis=-1) + layer.bias).astype(np.int32)

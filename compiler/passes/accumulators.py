@@ -28,12 +28,14 @@ def prove_accumulators(graph: Graph) -> Graph:
 
 def _largest(layer: Conv, zero_point: int) -> np.ndarray:
     """Largest magnitude of any sum of each output channel, int64."""
-    weights = layer.weights.reshape(len(layer.weights), -1).astype(np.int64)
+    weights = layer.weights.reshape(len(layer.weights), -1)
+    positive = np.maximum(weights, 0).sum(axis=1, dtype=np.int64)
+    negative = np.minimum(weights, 0).sum(axis=1, dtype=np.int64)
     bias = layer.bias.astype(np.int64)
-    ends = np.stack([weights * (-128 - zero_point), weights * (127 - zero_point)])
-    # Zero lies between the ends, because the zero point is an int8: every subset of terms stays within these.
-    highest = ends.max(axis=0).sum(axis=1) + np.maximum(bias, 0)
-    lowest = ends.min(axis=0).sum(axis=1) + np.minimum(bias, 0)
-    raw = 128 * np.abs(weights).sum(axis=1)
-    folded = np.abs(bias - zero_point * weights.sum(axis=1))
+    low, high = -128 - zero_point, 127 - zero_point
+    # The zero point is an int8, so low <= 0 <= high: every subset of terms stays within these.
+    highest = positive * high + negative * low + np.maximum(bias, 0)
+    lowest = positive * low + negative * high + np.minimum(bias, 0)
+    raw = 128 * (positive - negative)
+    folded = np.abs(bias - zero_point * (positive + negative))
     return np.max([highest, -lowest, raw, folded], axis=0)

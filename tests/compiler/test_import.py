@@ -174,9 +174,11 @@ def test_what_no_output_needs_is_left_out():
     writer = ModelWriter()
     x = image(writer)
     y = conv(writer, x)
-    writer.node("Softmax", [x])
+    writer.node("Softmax", [x], "unused")
     writer.quantize(conv(writer, x), 0.25, np.uint8(120))
-    assert len(same(finish(writer, y, (1, 5, 6, 6))).layers) == 1
+    graph = same(finish(writer, y, (1, 5, 6, 6)))
+    assert len(graph.layers) == 1
+    assert "Softmax 'unused' is needed by no output" in graph.notes
 
 
 def test_constants_are_folded():
