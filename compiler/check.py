@@ -6,8 +6,8 @@
 - a race: two accesses of different units to one cell, one of them a write, in an order that tokens do not fix;
 - a deadlock, with queues as deep as the hardware's; a token nobody takes; a counter that could overflow.
 
-Tokens of a pair of units are matched first to first, as counters do. "Known" is a vector clock: the last instruction of each
-unit that is surely retired. EXECUTE has two: its weight stage knows LOAD_W's tokens only.
+Tokens of a pair of units are matched first to first, as counters do. "Known" is a vector clock: the last instruction
+of each unit that is surely retired. EXECUTE has two: its weight stage knows LOAD_W's tokens only.
 """
 
 from collections import defaultdict, deque
@@ -38,7 +38,7 @@ class _Cells:
 
 
 def check(code: bytes, config: Config, regions: Mapping[Region, int]) -> None:
-    """Raises SystolithError, naming the instructions, unless the program is safe on `config` with regions of those sizes."""
+    """Raises SystolithError, naming the instructions, unless the program is safe with regions of those sizes."""
     program = list(decode_program(code))
     if not program or program[-1].form.opcode != Opcode.END or sum(i.form.opcode == Opcode.END for i in program) > 1:
         raise SystolithError("Program must end with its only END")
@@ -83,7 +83,7 @@ def _match_tokens(program: list[Instruction]) -> list[dict[int, int]]:
 
 
 def _check_deadlock(program: list[Instruction], config: Config) -> None:
-    """Run with counters and bounded queues, each instruction in no time; whoever can go goes, so a stop is a deadlock."""
+    """Run with counters and bounded queues, each instruction in no time: if nobody can go on, it is a deadlock."""
     queues = [deque() for _ in range(QUEUES)]
     tokens: dict[tuple[int, int], int] = defaultdict(int)
     position, moved = 0, True

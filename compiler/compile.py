@@ -1,5 +1,5 @@
-"""`compile_model`: ONNX to program. The pipeline, each arrow a plain function: import, plan, schedule, synchronize, generate,
-check."""
+"""`compile_model`: ONNX to program. The pipeline, each arrow a plain function: import, plan, schedule, synchronize,
+generate, check."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,6 +22,9 @@ from systolith.isa import Instruction, encode_program
 from systolith.program import Layout, Program, Tensor
 
 __all__ = ["Compiled", "compile_graph", "compile_levels", "compile_model", "compile_source", "plan_graph"]
+
+SLOW = 1.02
+"""A layer that takes longer than this times its array cycles may be short of activation SRAM."""
 
 
 @dataclass(frozen=True)
@@ -81,34 +84,76 @@ def compile_levels(graph: Graph, config: Config, model: bytes = b"") -> Compiled
 
 
 def plan_graph(graph: Graph, config: Config) -> tuple[tuple[Planned, ...], int]:
-    """A plan for every layer and a place for every tensor, and the bytes of scratch memory. Tensors that leave too little
-    room for a layer's staging buffers go to memory instead, the largest first."""
+    """A plan for every layer and a place for every tensor, and the bytes of scratch memory.
+
+    Tensors stay in activation SRAM, except those that leave too little room for a layer's staging buffers, or so little
+    that all layers together take longer than with the tensor in memory.
+    """
+    plans: dict = {}
     spilled: frozenset[str] = frozenset()
     while True:
-        places, scratch_bytes = place_tensors(graph, config, spilled)
-        planned = []
         try:
-            for index in range(len(graph.layers)):
-                planned.append(_plan_layer(graph, index, config, places))
+            best = _plan_all(graph, config, spilled, plans)
+            break
+        except _NoRoom as error:
+            spilled |= {error.tensor}
+    for index, layer in enumerate(graph.layers):
+        costs = best[0][index].plan.costs
+        if costs.all > SLOW * costs.array:
+            for name in (layer.input, layer.output):
+                best = _without(graph, config, name, best, plans)
+    return best
+
+
+def _without(graph: Graph, config: Config, name: str, best, plans: dict):
+    """The better of a plan and one with a tensor in memory that it keeps in SRAM."""
+    resident = {item.job.layer.output for item in best[0] if item.target.sram is not None}
+    if name not in resident:
+        return best
+    kept = resident - {name}
+    try:
+        other = _plan_all(graph, config, frozenset(graph.values) - kept, plans)
+    except _NoRoom:
+        return best
+    return min(best, other, key=lambda result: sum(item.plan.costs.all for item in result[0]))
+
+
+def _plan_all(graph: Graph, config: Config, spilled: frozenset[str], plans: dict) -> tuple[tuple[Planned, ...], int]:
+    places, scratch_bytes = place_tensors(graph, config, spilled)
+    return tuple(_plan_layer(graph, i, config, places, plans) for i in range(len(graph.layers))), scratch_bytes
+
+
+def _plan_layer(graph: Graph, index: int, config: Config, places: Mapping[str, Place], plans: dict) -> Planned:
+    """The best job and plan of a layer; `plans` remembers them by what they depend on."""
+    layer = graph.layers[index]
+    source, target = places[layer.input], places[layer.output]
+    hole = largest_hole(places, graph, config, index)
+    key = index, hole[1], source.sram is not None, target.sram is None
+    if key not in plans:
+        try:
+            plans[key] = _choose(graph, config, *key)
         except SystolithError:
             resident = [name for name, place in places.items() if place.sram is not None]
             if not resident:
                 raise
-            here = [name for name in (graph.layers[index].input, graph.layers[index].output) if name in resident]
-            spilled |= {max(here or resident, key=lambda name: words_of(graph, name, config.array))}
-            continue
-        return tuple(planned), scratch_bytes
-
-
-def _plan_layer(graph: Graph, index: int, config: Config, places: Mapping[str, Place]) -> Planned:
-    layer = graph.layers[index]
-    source, target = places[layer.input], places[layer.output]
-    hole = largest_hole(places, graph, config, index)
-    resident, staged = source.sram is not None, target.sram is None
-    jobs = [plain(graph, index, config.array)] if resident else candidates(graph, index, config.array)
-    plans = [(choose_plan(job, config, hole[1], resident, staged), job) for job in jobs]
-    plan, job = min(plans, key=lambda item: item[0].costs.all)
+            near = [name for name in (layer.input, layer.output) if name in resident]
+            raise _NoRoom(max(near or resident, key=lambda name: words_of(graph, name, config.array))) from None
+    job, plan = plans[key]
     return Planned(job, plan, source, target, hole)
+
+
+def _choose(graph: Graph, config: Config, index: int, space: int, resident: bool, staged: bool):
+    jobs = [plain(graph, index, config.array)] if resident else candidates(graph, index, config.array)
+    found = [(job, choose_plan(job, config, space, resident, staged)) for job in jobs]
+    return min(found, key=lambda item: item[1].costs.all)
+
+
+class _NoRoom(Exception):
+    """A layer does not fit beside the tensors in activation SRAM; `tensor` is the one to move to memory."""
+
+    def __init__(self, tensor: str):
+        super().__init__(tensor)
+        self.tensor = tensor
 
 
 def _tensor(graph: Graph, port: Port, places: Mapping[str, Place], packed: set[str]) -> Tensor:
@@ -130,16 +175,19 @@ def _tensor(graph: Graph, port: Port, places: Mapping[str, Place], packed: set[s
 
 
 def _meta(graph: Graph, planned, layers: list[int], config: Config) -> dict[str, Any]:
+    spans: dict[int, tuple[int, int]] = {}
+    for index, owner in enumerate(layers):
+        spans[owner] = (spans.get(owner, (index, index))[0], index)
     records = []
     for index, (layer, item) in enumerate(zip(graph.layers, planned, strict=True)):
-        mine = [i for i, owner in enumerate(layers) if owner == index]
+        first, last = spans[index]
         records.append(
             {
                 "name": layer.name,
                 "op": layer.op,
                 "macs": layer.macs(graph),
-                "first": mine[0],
-                "last": mine[-1],
+                "first": first,
+                "last": last,
                 "estimate": asdict(item.plan.costs),
                 "packing": item.job.packing,
                 "keep": item.plan.keep.value,

@@ -17,18 +17,30 @@ RAMP = 8
 
 @dataclass(frozen=True)
 class Shape:
-    """What the model needs to know about a way to cut a job. `inputs`: words (of each channel block) loaded for each tile
-    of an image; `reload`: they are loaded again for each group of output blocks; `per_block`: for each output block."""
+    """What the model needs to know about a way to cut a job.
 
-    sizes: Sequence[int]
+    `heights`, `widths`: rows and columns of output tiles; `inputs`: words of each channel block loaded for each tile of
+    an image; `boxes`: K boxes; `group`: output blocks for each round over the tiles; `resident`: the input is in SRAM;
+    `staged`: the output is stored from staging buffers; `reload`: inputs are loaded again for each group, or for each
+    output block (`per_block`); `alone_in`, `alone_out`: only one staging buffer, so nothing overlaps.
+    """
+
+    heights: Sequence[int]
+    widths: Sequence[int]
     inputs: Sequence[int]
     boxes: Sequence[Box]
     group: int
+    resident: bool
     staged: bool
     reload: bool = False
     per_block: bool = False
     alone_in: bool = False
     alone_out: bool = False
+
+    @property
+    def sizes(self) -> list[int]:
+        """Outputs of each tile."""
+        return [height * width for height in self.heights for width in self.widths]
 
 
 @dataclass(frozen=True)
@@ -46,27 +58,35 @@ def costs(job: Job, config: Config, shape: Shape) -> Costs:
     word = max(1.0, array / config.axi_bytes) if job.gather is None else 1.0
     loads = len(job.gather.passes) if job.gather else job.blocks
     tile_loads = [count * loads * word for count in shape.inputs]
-    tile_work = [max(m, array) * job.k_tiles for m in shape.sizes]
+    sizes = shape.sizes
+    tile_work = [max(m, array) * job.k_tiles for m in sizes]
     block_load = job.k_tiles * array * array / config.axi_bytes
     cached = shape.group * job.k_tiles * array <= config.weight_depth
     groups = -(-job.out_blocks // shape.group)
-    weights = job.out_blocks * block_load * (1 if cached else job.images * len(shape.sizes))
+    weights = job.out_blocks * block_load * (1 if cached else job.images * len(sizes))
     times = job.out_blocks if shape.per_block else groups if shape.reload else 1
     inputs = job.images * sum(tile_loads) * times
     work = job.images * job.out_blocks * sum(tile_work)
-    rows = job.images * job.out_blocks * sum(shape.sizes)
+    rows = job.images * job.out_blocks * sum(sizes)
     sfu, store = rows * array / config.sfu_lanes, rows * word * shape.staged
     alone = inputs * shape.alone_in + (sfu + store) * shape.alone_out
-    start = _start(shape, tile_loads, tile_work, block_load, cached)
-    drain = shape.sizes[-1] * (array / config.sfu_lanes + word * shape.staged) + DRAIN_LATENCY
-    executes = job.images * job.out_blocks * len(shape.sizes) * len(shape.boxes)
+    lane_cycles = array / config.sfu_lanes
+    if shape.resident:
+        start = _follow(job, shape, lane_cycles)
+    else:
+        start = _start(shape, tile_loads, tile_work, block_load, cached)
+    if shape.staged:
+        drain = sizes[-1] * (lane_cycles + word) + DRAIN_LATENCY
+    else:
+        drain = _lead(shape, tile_work, lane_cycles)
+    executes = job.images * job.out_blocks * len(sizes) * len(shape.boxes)
     total = start + max(work, sfu, store, weights + inputs - start) + alone + drain + 4 * executes
     return Costs(int(work), int(weights + inputs), int(total))
 
 
 def _start(shape: Shape, tile_loads, tile_work, block_load: float, cached: bool) -> float:
-    """Cycles the array waits for loads, over the first tiles of the first group: the most by which what has to be loaded is
-    ahead of what has been computed."""
+    """Cycles the array waits for loads, over the first tiles of the first group: the most by which what has to be
+    loaded is ahead of what has been computed."""
     parts, blocks = len(shape.boxes), shape.group
     first_load = tile_loads[0] + block_load
     behind = [
@@ -80,3 +100,19 @@ def _start(shape: Shape, tile_loads, tile_work, block_load: float, cached: bool)
         weights = blocks * block_load * (1 if cached else tile + 1)
         behind.append(loaded[tile] + weights - blocks * worked[tile - 1])
     return max(behind) + READ_LATENCY
+
+
+def _follow(job: Job, shape: Shape, lane_cycles: float) -> float:
+    """Cycles a layer waits for the one before: nothing if its first tile needs only early rows, all of the last
+    requantization if it needs every row."""
+    first = shape.heights[0] * shape.widths[0]
+    late = max(0.0, 3 * shape.heights[0] / job.rows - 1) / 2
+    return late * (first * lane_cycles + DRAIN_LATENCY)
+
+
+def _lead(shape: Shape, tile_work, lane_cycles: float) -> float:
+    """Cycles the next layer waits for this one: until the second row of tiles, which it reads first, is requantized."""
+    needed = min(1, len(shape.heights) - 1)
+    after = (needed + 1) * len(shape.widths)
+    ready = shape.heights[needed] * shape.widths[-1] * lane_cycles + DRAIN_LATENCY
+    return max(0.0, ready - shape.group * sum(tile_work[after:]))

@@ -1,7 +1,8 @@
 """What a layer is to the array: a `Job`, one convolution over a tensor of words, and the ways to make one from a layer.
 
-`plain` keeps the tensor as it lies in memory. `packed` puts several kernel taps of a network input with few channels into
-one word, so that a K tile does not feed mostly zeros. A matrix product is a 1x1 convolution whose rows are the batch.
+`plain` keeps the tensor as it lies in memory. `packed` puts several kernel taps of a network input with few channels
+into one word, so that a K tile does not feed mostly zeros. A matrix product is a 1x1 convolution whose rows are the
+batch.
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ class Strides:
 
 @dataclass(frozen=True)
 class Pass:
-    """One gathering load: `length` bytes at byte lane `lane` of channel block `word`, `dy` rows and `dx` bytes further on."""
+    """One gathering load: `length` bytes for lane `lane` of channel block `word`, `dy` rows and `dx` bytes further on."""
 
     word: int
     lane: int
@@ -37,7 +38,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Gather:
-    """How words (row v, column x) are gathered from pixels: source row v * row_step - top + dy, byte x * step - left + dx."""
+    """How word (row v, column x) is gathered: from source row v * row_step - top + dy, byte x * step - left + dx."""
 
     passes: tuple[Pass, ...]
     row_step: int
@@ -63,7 +64,7 @@ class Box:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A convolution over words. `weights` int8 [output block, ky, kx, block, input channel, output channel], zero-filled.
+    """A convolution over words. `weights`: int8 [output block, ky, kx, block, input channel, output channel].
 
     `source` and `target` are the layouts of the input (before gathering, if there is a `gather`) and output tensors.
     """
@@ -120,8 +121,8 @@ def candidates(graph: Graph, index: int, array: int) -> list[Job]:
 
 
 def plain(graph: Graph, index: int, array: int) -> Job:
-    """The layer on its input as it lies there, batch and kernel folded into rows and channel blocks where that is only a
-    change of strides."""
+    """The layer on its input as it lies there; batch and kernel are folded into rows and channel blocks where that is
+    only a change of strides."""
     layer = _checked(graph.layers[index])
     batch, channels, height, width = graph.values[layer.input].dims
     _, out_channels, rows, cols = graph.values[layer.output].dims

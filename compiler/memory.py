@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from systolith.compiler.ir import Graph
 from systolith.compiler.jobs import blocks_of
@@ -26,8 +27,8 @@ class Place:
 class Ring:
     """Buffers in a part of an SRAM, handed out in turn; a new one takes the place of the oldest ones.
 
-    `find` gives the address of a buffer still there. Nothing is said about when it may be overwritten: that follows from
-    program order, and the synchronization makes it hold.
+    `find` gives the address of a buffer still there. Nothing is said about when it may be overwritten: that follows
+    from program order, and the synchronization makes it hold.
     """
 
     def __init__(self, base: int, size: int):
@@ -66,8 +67,8 @@ def lifetimes(graph: Graph) -> dict[str, tuple[int, int]]:
 
 
 def place_tensors(graph: Graph, config: Config, spilled: frozenset[str]) -> tuple[dict[str, Place], int]:
-    """A place for every tensor, and the bytes of scratch memory. Tensors between layers stay in activation SRAM unless they
-    are in `spilled` or find no room; network inputs and outputs have a place in memory as well."""
+    """A place for every tensor, and the bytes of scratch memory. Tensors between layers stay in activation SRAM unless
+    they are in `spilled` or find no room; network inputs and outputs have a place in memory as well."""
     spans = lifetimes(graph)
     inputs, outputs = [port.value for port in graph.inputs], [port.value for port in graph.outputs]
     places = {**_in_region(graph, config, inputs, Region.INPUT), **_in_region(graph, config, outputs, Region.OUTPUT)}
@@ -131,7 +132,7 @@ def _fit(live: Mapping[str, tuple[int, int, int]], reads: str, words: int, confi
 def _holes(taken: list[tuple[int, int]], depth: int) -> list[tuple[int, int]]:
     """(first word, size) between the sorted [start, end) of `taken`."""
     edges = [(0, 0), *taken, (depth, depth)]
-    return [(a[1], b[0] - a[1]) for a, b in zip(edges, edges[1:], strict=False)]
+    return [(a[1], b[0] - a[1]) for a, b in pairwise(edges)]
 
 
 def _scratch(graph: Graph, config: Config, names: list[str], spans) -> tuple[dict[str, Place], int]:

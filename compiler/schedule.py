@@ -1,8 +1,8 @@
 """From plans to steps: every load, execute, requantization and store in program order, with its addresses.
 
 Program order alone is correct: a step may overwrite what no later step needs. What may happen at the same time is left
-to the queues and the tokens (`sync.py`): loads of the next tile, of the next output block and of the next layer run ahead
-because they are other units' work and have buffers of their own.
+to the queues and the tokens (`sync.py`): loads of the next tile, of the next output block and of the next layer run
+ahead because they are other units' work and have buffers of their own.
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Planned:
-    """A job with its plan, the places of its input and output, and the part of activation SRAM it may use for staging."""
+    """A job, its plan, the places of its input and output, and the part of activation SRAM for staging buffers."""
 
     job: Job
     plan: Plan
@@ -70,7 +70,7 @@ class Tile:
 
 @dataclass
 class Streams:
-    """What goes on from layer to layer: the rings of weight and parameter SRAM, region WEIGHTS, the accumulator half."""
+    """What goes on from layer to layer: rings of weight and parameter SRAM, region WEIGHTS, the accumulator half."""
 
     config: Config
     weights: Ring
@@ -238,7 +238,7 @@ class _Layer:
                 )
 
     def _copy(self, start: int, sram: int, lines: tuple[int, int, int], words: int) -> Iterator[Step]:
-        """LOAD.A of (count, stride in memory, stride in SRAM) lines of contiguous words from word `start` of the tensor."""
+        """LOAD.A of (count, stride in memory, stride in SRAM) lines of neighbouring words from word `start` on."""
         array, (count, pitch, stride) = self.config.array, lines
         if pitch == stride == words:
             count, words = 1, count * words

@@ -1,11 +1,11 @@
 """Tokens: which instruction waits for which unit, and signals which, so that every conflict keeps its program order.
 
 Three steps. `dependences`: for each step and each other unit, the last step of that unit it must come after. `reduce`:
-leave out what an earlier wait already implies, directly or through another unit (vector clocks). `limit`: no token counter may
-overflow, so the giver of every few tokens waits until their takers are done.
+leave out what an earlier wait already implies, directly or through another unit (vector clocks). `limit`: no token
+counter may overflow, so a giver that is too far ahead waits until earlier tokens are taken.
 
-Units retire their steps in order, so a token from one step stands for all steps of its unit before it. EXECUTE starts twice: its
-weight stage knows only the tokens of LOAD_W, its row stage all of them.
+Units retire their steps in order, so a token from one step stands for all steps of its unit before it. EXECUTE starts
+twice: its weight stage knows only the tokens of LOAD_W, its row stage all of them.
 """
 
 from collections import defaultdict
@@ -41,8 +41,8 @@ def synchronize(steps: Sequence[Step], config: Config) -> Tokens:
     needed = dependences(steps, units, config)
     capacity = (1 << config.token_bits) - 1
     while True:
-        edges = reduce(needed, units)
-        if not limit(edges, needed, units, capacity):
+        edges, retired = reduce(needed, units)
+        if not limit(edges, retired, needed, units, capacity):
             break
     wait, signal = [set() for _ in steps], [set() for _ in steps]
     for taker, givers in enumerate(edges):
@@ -76,8 +76,8 @@ def dependences(steps: Sequence[Step], units: Sequence[Unit], config: Config) ->
     return needed
 
 
-def reduce(needed: Edges, units: Sequence[Unit]) -> Edges:
-    """Leave out waits that are already known to be over."""
+def reduce(needed: Edges, units: Sequence[Unit]) -> tuple[Edges, list[list[int]]]:
+    """The waits that are not known to be over already; and, for each step, what is known when it retires."""
     started = [[NEVER] * UNITS for _ in range(UNITS)]
     weights_started = [NEVER] * UNITS
     retired: list[list[int]] = []
@@ -85,7 +85,9 @@ def reduce(needed: Edges, units: Sequence[Unit]) -> Edges:
     for index, (unit, givers) in enumerate(zip(units, needed, strict=True)):
         kept = {}
         clock = started[unit]
-        for giver_unit, giver in sorted(givers.items(), key=lambda item: -item[1]):
+        # Later givers first: they tell more about others.
+        order = sorted(givers.items(), key=lambda item: -item[1]) if len(givers) > 1 else givers.items()
+        for giver_unit, giver in order:
             known = weights_started if unit == Unit.EXECUTE and giver_unit == Unit.LOAD_W else clock
             if giver > known[giver_unit]:
                 kept[giver_unit] = giver
@@ -96,30 +98,39 @@ def reduce(needed: Edges, units: Sequence[Unit]) -> Edges:
         after = list(clock)
         after[unit] = index
         retired.append(after)
-    return edges
+    return edges, retired
 
 
-def limit(edges: Edges, needed: Edges, units: Sequence[Unit], capacity: int) -> bool:
-    """Add to `needed` what keeps every counter within `capacity`. True if anything was added.
-
-    The giver of token k, for every `half`-th k, waits for the taker of token k - half: then at most 2 * half - 1 are out.
-    """
-    half = (capacity + 1) // 2
+def limit(edges: Edges, retired: list[list[int]], needed: Edges, units: Sequence[Unit], capacity: int) -> bool:
+    """Add to `needed` what keeps every counter within `capacity`: when token k is given, the taker of token
+    k - capacity must have retired. True if anything was added."""
     pairs: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     for taker, givers in enumerate(edges):
         for unit, giver in givers.items():
             pairs[unit, units[taker]].append((giver, taker))
     changed = False
-    for (_, taker_unit), tokens in pairs.items():
-        if len(tokens) <= capacity:
-            continue
-        for k in range(half, len(tokens), half):
-            giver, taker = tokens[k][0], tokens[k - half][1]
-            if taker > giver:
-                # So many tokens at once in program order: this taker can as well wait for a later one.
-                changed |= _raise(needed[taker], units[tokens[k][0]], tokens[k - half + 1][0])
+    for (giver_unit, taker_unit), tokens in pairs.items():
+        changed |= _limit_pair(tokens, giver_unit, taker_unit, retired, needed, capacity)
+    return changed
+
+
+def _limit_pair(tokens, giver_unit: int, taker_unit: int, retired, needed: Edges, capacity: int) -> bool:
+    changed, known, k = False, NEVER, capacity
+    while k < len(tokens):
+        giver, first = tokens[k][0], k - capacity
+        known = max(known, retired[giver][taker_unit])
+        if known < tokens[first][1]:
+            # Wait for more than needed, so that the next few tokens are safe as well.
+            before = [taker for _, taker in tokens[first : k - capacity // 2] if taker < giver]
+            if before:
+                known = before[-1]
+                changed |= _raise(needed[giver], taker_unit, known)
             else:
-                changed |= _raise(needed[giver], taker_unit, taker)
+                # All of them are out in program order already: every second taker waits for the next one's token too.
+                for i in range(first, k, 2):
+                    changed |= _raise(needed[tokens[i][1]], giver_unit, tokens[i + 1][0])
+                k += capacity
+        k += 1
     return changed
 
 

@@ -1,8 +1,8 @@
 """How a job is cut to fit the SRAMs: output tiles, groups of output blocks, K boxes, chosen by a cost model.
 
 A plan runs: for each group of output blocks, for each image, for each output tile, for each output block of the group,
-for each K box: one EXECUTE. What a loop needs again and still finds in SRAM is not loaded again, so a group of all blocks
-keeps the activations and a group of one keeps the weights.
+for each K box: one EXECUTE. What a loop needs again and still finds in SRAM is not loaded again, so a group of all
+blocks keeps the activations and a group of one keeps the weights.
 """
 
 import enum
@@ -36,7 +36,7 @@ class Keep(enum.Enum):
 
 @dataclass(frozen=True)
 class Span:
-    """Input positions along one axis: [first, end) that exist, and `start`, where output 0 and tap 0 are (maybe outside)."""
+    """Input positions along one axis: [first, end) that exist; `start`, maybe outside, is that of output 0 and tap 0."""
 
     first: int
     end: int
@@ -45,8 +45,8 @@ class Span:
 
 @dataclass(frozen=True)
 class Plan:
-    """`heights` and `widths` of output tiles, output blocks in a `group`, K `boxes`, words of one staging buffer and how many
-    there are, for input and output (0: not staged)."""
+    """`heights` and `widths` of output tiles, output blocks in a `group`, K `boxes`, words of one staging buffer and
+    how many there are, for input and output (0: not staged)."""
 
     heights: tuple[int, ...]
     widths: tuple[int, ...]
@@ -59,8 +59,8 @@ class Plan:
 
 
 def choose_plan(job: Job, config: Config, space: int, resident: bool, staged: bool) -> Plan:
-    """The cheapest plan with `space` free words of activation SRAM. `resident`: the input is in SRAM; `staged`: the output
-    goes to memory through a staging buffer. Raises SystolithError, naming layer and SRAM, if nothing fits."""
+    """The cheapest plan with `space` free words of activation SRAM. `resident`: the input is in SRAM; `staged`: the
+    output goes to memory through a staging buffer. Raises SystolithError, naming layer and SRAM, if nothing fits."""
     found: list[Plan] = []
     useful, count = 0, -(-job.cols // min(config.acc_half, MAX_COUNT))
     while count <= job.cols and useful < 2:
@@ -77,7 +77,7 @@ def choose_plan(job: Job, config: Config, space: int, resident: bool, staged: bo
 
 
 def input_span(first: int, count: int, stride: int, pad: int, tap: tuple[int, int], dilation: int, size: int) -> Span:
-    """What outputs first .. first + count - 1 read with kernel taps (first, count) along one axis of `size` positions."""
+    """What outputs first .. first + count - 1 read with taps (first, count) along an axis of `size` positions."""
     start = first * stride - pad + tap[0] * dilation
     end = start + (count - 1) * stride + (tap[1] - 1) * dilation + 1
     low = min(max(start, 0), size - 1)
@@ -152,8 +152,8 @@ def _staging(job: Job, space: int, staged: bool, heights, widths, boxes, keep: K
         Keep.BOX: lambda: _tile_words(job, heights, widths, boxes),
     }[keep]()
     tile_out = height * width if staged else 0
-    wanted_in = {Keep.RESIDENT: 0, Keep.IMAGE: min(job.images, 2), Keep.TILE: 2, Keep.BOX: 2}[keep]
-    for count_in, count_out in ((wanted_in, 3), (wanted_in, 2), (wanted_in, 1), (min(wanted_in, 1), 1)):
+    most = {Keep.RESIDENT: 0, Keep.IMAGE: min(job.images, 2), Keep.TILE: 3, Keep.BOX: 3}[keep]
+    for count_in, count_out in ((most, 3), (min(most, 2), 3), (min(most, 2), 2), (min(most, 2), 1), (min(most, 1), 1)):
         if count_in * tile_in + count_out * tile_out <= space:
             return (tile_in, count_in), (tile_out, count_out if staged else 0)
     return None
@@ -206,21 +206,23 @@ def _estimate(
         inputs = [(row.end - row.first) * (column.end - column.first) for row in rows for column in columns]
     several = len(sizes) * job.images > 1
     shape = Shape(
-        sizes,
+        heights,
+        widths,
         inputs,
         boxes,
         group,
+        resident=keep == Keep.RESIDENT,
         staged=staging_out[0] > 0,
         reload=several if keep == Keep.TILE else job.images > 1,
         per_block=keep == Keep.BOX,
         alone_in=keep in (Keep.TILE, Keep.BOX) and staging_in[1] < 2 and several,
-        alone_out=0 < staging_out[0] and staging_out[1] < 2,
+        alone_out=staging_out[0] > 0 and staging_out[1] < 2,
     )
     return Plan(heights, widths, group, boxes, keep, staging_in, staging_out, costs(job, config, shape))
 
 
 def _heights(job: Job, config: Config, width: int) -> Iterator[tuple[int, ...]]:
-    """Row tiles: equal ones of every useful height, also with a small first (to start early) and last (to drain fast)."""
+    """Row tiles: equal ones of every useful height, also with a small first (starts early) and last (drains fast)."""
     largest = min(job.rows, config.acc_half // width, MAX_COUNT)
     for height in {-(-job.rows // n) for n in range(-(-job.rows // largest), job.rows + 1)} if largest else ():
         equal = _balanced(job.rows, -(-job.rows // height))

@@ -1,8 +1,8 @@
 """When each instruction runs, about: the machine at the grain of instructions and bursts, for schedules and reports.
 
-Queues, tokens, the shared read port (the two load units take turns, burst by burst), the array's max(M, N) cycles a K tile
-and the SFU's lanes are modelled; bank conflicts, refresh of a real memory and 4 KiB splits are not. The RTL has the last
-word: this is for choosing between schedules and for seeing where cycles go.
+Queues, tokens, the shared read port (the two load units take turns, burst by burst), the array's max(M, N) cycles a
+K tile and the SFU's lanes are modelled; bank conflicts, refresh of a real memory and 4 KiB splits are not. The RTL has
+the last word: this is for choosing between schedules and for seeing where cycles go.
 """
 
 import heapq

@@ -1,4 +1,4 @@
-"""Weights and parameters as region WEIGHTS holds them: one contiguous stream for each EXECUTE, one word for each block."""
+"""Weights and parameters as region WEIGHTS holds them: a stream for each EXECUTE, a word for each output block."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ PARAMETER = np.dtype([("bias", "<i4"), ("scale", "<f4")])
 
 
 def pack_weights(job: Job, block: int, box: Box) -> bytes:
-    """K tiles of an output block in the order the array takes them: ky, kx, input block, input channel, output channel."""
+    """K tiles of an output block as the array takes them: ky, kx, input block, input channel, output channel."""
     (ky, kys), (kx, kxs), (first, blocks) = box.ky, box.kx, box.blocks
     return job.weights[block, ky : ky + kys, kx : kx + kxs, first : first + blocks].tobytes()
 

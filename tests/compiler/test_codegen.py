@@ -60,7 +60,7 @@ def test_weights_are_one_stream_for_each_execute():
     data = np.frombuffer(compiled.program.weights, np.int8)
     tiles = np.concatenate([data[i["offset"] : i["offset"] + 4 * i["words"]].reshape(-1, 4, 4) for i in loads])
     assert len(tiles) == 2 * 3 * 2 * 2
-    boxes = [box for box in compiled.planned[0].plan.boxes]
+    boxes = compiled.planned[0].plan.boxes
     expected = np.zeros((8, 8, 3, 2), np.int8)
     expected[:7, :6] = weights
     at = 0

@@ -1,5 +1,7 @@
 """Programs compute what the graph says, on every configuration, in every order their tokens allow; and fast enough."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -52,7 +54,7 @@ def test_random_chains(name, part):
         ((1, 4, 700, 1), {"out": 4, "kernel": (5, 1), "stride": (2, 1)}),
         ((1, 1, 1, 1), {"out": 1, "kernel": (3, 3), "pads": (3, 3, 3, 3)}),
         ((1, 2, 4, 4), {"out": 2, "kernel": (2, 2), "stride": (5, 5), "pads": (9, 9, 9, 9)}),
-        ((1, 260, 20, 20), {"out": 5, "kernel": (5, 5), "pads": (2, 2, 2, 2)}),
+        ((1, 90, 13, 13), {"out": 5, "kernel": (5, 5), "pads": (2, 2, 2, 2)}),
     ],
 )
 def test_shapes(name, dims, layer):
@@ -91,7 +93,7 @@ def test_models_compile(kind):
         assert program.model == model
         layers = program.meta["layers"]
         assert [set(layer) >= {"name", "op", "macs", "first", "last"} for layer in layers] == [True] * len(layers)
-        assert all(a["last"] < b["first"] for a, b in zip(layers, layers[1:], strict=False))
+        assert all(a["last"] < b["first"] for a, b in pairwise(layers))
 
 
 def test_sums_that_leave_int32_are_refused():

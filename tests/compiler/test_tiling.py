@@ -66,7 +66,7 @@ def test_every_way_to_keep_the_input_is_chosen():
 
 def test_no_room_is_refused_by_name():
     job = job_of((1, 4, 4, 4), out=4, kernel=(1, 1))
-    with pytest.raises(SystolithError, match="Layer 'conv0' must have room .* activation SRAM, not 1 words"):
+    with pytest.raises(SystolithError, match=r"Layer 'conv0' must have room .* activation SRAM, not 1 words"):
         choose_plan(job, PRESETS["tiny4"], 1, resident=False, staged=True)
 
 
