@@ -45,27 +45,29 @@ def _run_layer(graph: Graph, layer: Conv, x: NDArray[np.int8]) -> NDArray[np.int
 def convolve(layer: Conv, x: NDArray[np.int8], zero_point: int) -> NDArray[np.int32]:
     """Accumulators with bias, [batch, height, width, output channels], of a layer for input [batch, C, H, W].
 
-    One float64 matrix product a kernel tap: exact, because the front end has proved that sums fit int32.
+    A matrix product of floats for each kernel tap, of a type that holds its sums exactly; they are added as int32,
+    which the front end has proved to be enough.
     """
-    top, left, bottom, right = layer.pads
-    pixels = np.pad(
-        np.moveaxis(x, 1, -1).astype(np.float64) - zero_point, ((0, 0), (top, bottom), (left, right), (0, 0))
-    )
-    rows, columns = layer.output_size(*x.shape[2:])
     outputs, channels, kernel_rows, kernel_columns = layer.weights.shape
-    outputs, sums = outputs // layer.groups, []
+    exact = np.float32 if channels * 255 * 128 < 1 << 24 else np.float64
+    top, left, bottom, right = layer.pads
+    pixels = np.moveaxis(x, 1, -1).astype(exact) - exact(zero_point)
+    pixels = np.pad(pixels, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    size = (x.shape[0], *layer.output_size(*x.shape[2:]))
+    outputs, groups = outputs // layer.groups, []
     for group in range(layer.groups):
-        weights = layer.weights[group * outputs : (group + 1) * outputs]
-        total = np.zeros((x.shape[0], rows, columns, outputs))
-        for ky in range(kernel_rows):
-            for kx in range(kernel_columns):
-                y0, x0 = ky * layer.dilation[0], kx * layer.dilation[1]
-                window = pixels[
-                    :,
-                    y0 : y0 + (rows - 1) * layer.stride[0] + 1 : layer.stride[0],
-                    x0 : x0 + (columns - 1) * layer.stride[1] + 1 : layer.stride[1],
-                    group * channels : (group + 1) * channels,
-                ]
-                total += window @ weights[:, :, ky, kx].T.astype(np.float64)
-        sums.append(total)
-    return (np.concatenate(sums, axis=-1) + layer.bias).astype(np.int32)
+        weights = layer.weights[group * outputs : (group + 1) * outputs].astype(exact)
+        inputs = pixels[..., group * channels : (group + 1) * channels]
+        sums = np.zeros((np.prod(size), outputs), np.int32)
+        for ky, kx in np.ndindex(kernel_rows, kernel_columns):
+            window = _window(layer, inputs, ky, kx, size[1:])
+            sums += (window.reshape(-1, channels) @ weights[:, :, ky, kx].T).astype(np.int32)
+        groups.append(sums.reshape(*size, outputs))
+    return np.concatenate(groups, axis=-1) + layer.bias
+
+
+def _window(layer: Conv, pixels: NDArray, ky: int, kx: int, size: tuple[int, ...]) -> NDArray:
+    """What kernel tap (ky, kx) meets at each output, [batch, height, width, channels]."""
+    (rows, columns), (sy, sx) = size, layer.stride
+    y, x = ky * layer.dilation[0], kx * layer.dilation[1]
+    return pixels[:, y : y + (rows - 1) * sy + 1 : sy, x : x + (columns - 1) * sx + 1 : sx]
