@@ -8,7 +8,7 @@ from faults import FAULTS, changed
 from handmade import Convolution, mask
 
 from systolith import PRESETS, Config
-from systolith.isa import Instruction, Region, Unit, encode_program
+from systolith.isa import Instruction, Region, Unit, encode_program, make
 from systolith.sim.fault import HardwareFault
 from systolith.sim.image import Image, build
 from systolith.sim.memory_model import STANDARD, MemoryModel
@@ -69,9 +69,8 @@ def test_measurement():
 def test_faults_are_those_of_the_instruction_simulator(
     listing: list[Instruction] | bytes, code: str, unit: Unit, index: int
 ):
-    good = Convolution(TINY)
-    bad = Convolution(TINY, code=listing if isinstance(listing, bytes) else encode_program(listing))
-    with Accelerator(TINY, image_of(bad), bad.program.code) as accelerator:
+    good, bad = Convolution(TINY), listing if isinstance(listing, bytes) else encode_program(listing)
+    with Accelerator(TINY, with_code(image_of(good), bad), bad) as accelerator:
         with pytest.raises(HardwareFault) as caught:
             accelerator.run(watchdog=2000, max_cycles=100_000)
         fault = caught.value
@@ -82,8 +81,15 @@ def test_faults_are_those_of_the_instruction_simulator(
 def recover(accelerator: Accelerator, good: Convolution) -> None:
     """After a reset, a good program in the same memory gives the right output."""
     accelerator.reset()
-    accelerator.image.region(Region.CODE)[: len(good.program.code)] = np.frombuffer(good.program.code, np.uint8)
+    accelerator.image = with_code(accelerator.image, good.program.code)
     finish(accelerator, good)
+
+
+def with_code(image: Image, code: bytes) -> Image:
+    """The same memory with another program in region CODE."""
+    image = Image(image.data, image.origin, image.bases, {**image.limits, Region.CODE: len(code)})
+    image.region(Region.CODE)[:] = np.frombuffer(code, np.uint8)
+    return image
 
 
 def test_watchdog_names_the_missing_token():
@@ -118,9 +124,17 @@ def test_memory_errors(region: Region, code: str, unit: Unit, index: int | None,
             accelerator.reset()
 
 
-def test_token_overflow():
-    from systolith.isa import make
+def test_code_must_lie_at_a_multiple_of_the_beat():
+    case = Convolution(TINY)
+    image = image_of(case)
+    moved = Image(image.data, image.origin, {**image.bases, Region.CODE: image.bases[Region.CODE] + 4}, image.limits)
+    with Accelerator(TINY, moved, case.program.code) as accelerator:
+        with pytest.raises(HardwareFault) as caught:
+            accelerator.run()
+        assert (caught.value.code, caught.value.unit, caught.value.index) == ("REGION_RANGE", Unit.CONTROL, 0)
 
+
+def test_token_overflow():
     load = make("LOAD.W", region=Region.WEIGHTS, offset=0, sram=0, words=1, target=0, signal=mask(Unit.STORE))
     bad = Convolution(TINY, code=encode_program([load] * 16 + [make("END")]))
     with Accelerator(TINY, image_of(bad), bad.program.code) as accelerator:
