@@ -27,7 +27,8 @@ def emit_graph(graph: Graph) -> str:
     for layer in graph.layers:
         lines.append(
             f"{layer.op} {layer.name}: {layer.input} -> {_value(graph, layer.output)} "
-            f"weights {list(layer.weights.shape)} stride {list(layer.stride)} dilation {list(layer.dilation)} pads {list(layer.pads)} "
+            f"weights {list(layer.weights.shape)} stride {list(layer.stride)} dilation {list(layer.dilation)} "
+            f"pads {list(layer.pads)} "
             f"clamp [{layer.low}, {layer.high}]"
         )
     lines += [f"output {port.name}: {port.value} -> {port.dtype}{list(port.shape)}" for port in graph.outputs]

@@ -27,7 +27,7 @@ class Strides:
 
 @dataclass(frozen=True)
 class Pass:
-    """One gathering load: `length` bytes for lane `lane` of channel block `word`, `dy` rows and `dx` bytes further on."""
+    """One gathering load: `length` bytes for lane `lane` of block `word`, from `dy` rows and `dx` bytes further on."""
 
     word: int
     lane: int
@@ -143,6 +143,10 @@ def plain(graph: Graph, index: int, array: int) -> Job:
         source = Strides(0, source.block, source.image)
         target = Strides(0, target.block, target.image)
         width, height, rows, cols, images = height * width, batch, batch, rows * cols, 1
+    elif kernel == (1, 1) and stride == (1, 1) and not any(layer.pads) and height == 1:
+        # One line of pixels, as a matrix is: better a column, which is cut into small first and last tiles.
+        source, target = Strides(source.image, source.block, 1), Strides(target.image, target.block, 1)
+        height, width, rows, cols = width, 1, cols, 1
     return Job(
         index,
         layer,

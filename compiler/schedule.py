@@ -358,15 +358,18 @@ class _Layer:
         }
         yield self._step("SFU", constants, mode=0, acc=acc, dst=sram, rows=tile.rows, cols=tile.cols, param=param)
         if target.region is not None:
+            rows, cols = tile.rows, tile.cols
+            if strides.row == row == cols and rows * cols <= MAX_COUNT:
+                rows, cols = 1, rows * cols
             constants = {"CONFIG.STORE.target": {"row_pitch": strides.row * self.config.array, "row_stride": row}}
             yield self._step(
                 "STORE",
                 constants,
                 region=target.region,
-                sram=sram,
-                rows=tile.rows,
-                cols=tile.cols,
                 offset=target.offset + word * self.config.array,
+                sram=sram,
+                rows=rows,
+                cols=cols,
             )
 
     def _step(self, name: str, constants: Mapping | None = None, **fields: int) -> Step:

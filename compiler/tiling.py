@@ -36,7 +36,7 @@ class Keep(enum.Enum):
 
 @dataclass(frozen=True)
 class Span:
-    """Input positions along one axis: [first, end) that exist; `start`, maybe outside, is that of output 0 and tap 0."""
+    """Input positions along one axis: [first, end) that exist; `start`, maybe outside, is of output 0 and tap 0."""
 
     first: int
     end: int
