@@ -41,6 +41,8 @@ class Ledger(wiring.Component):
     failed : Out(1), failed_index : Out(24)
         Pulse: a burst of this instruction failed. It does not retire.
     busy : Out(1)
+    halt : In(1)
+        Nothing retires: bursts may have been completed without their data.
     """
 
     entry: stream.Interface
@@ -52,6 +54,7 @@ class Ledger(wiring.Component):
     failed: Signal
     failed_index: Signal
     busy: Signal
+    halt: Signal
 
     def __init__(self, config: Config):
         self.config = config
@@ -66,6 +69,7 @@ class Ledger(wiring.Component):
                 "failed": Out(1),
                 "failed_index": Out(INDEX_BITS),
                 "busy": Out(1),
+                "halt": In(1),
             }
         )
 
@@ -81,8 +85,8 @@ class Ledger(wiring.Component):
             self.entry.ready.eq(entries.i.ready),
             responses.i.valid.eq(self.done),
             responses.i.payload.eq(self.error),
-            entries.o.ready.eq(oldest.config | responses.o.valid),
-            responses.o.ready.eq(entries.o.valid & ~oldest.config),
+            entries.o.ready.eq((oldest.config | responses.o.valid) & ~self.halt),
+            responses.o.ready.eq(entries.o.valid & ~oldest.config & ~self.halt),
             self.busy.eq(entries.o.valid | self.retired),
         ]
         taken = entries.o.valid & entries.o.ready

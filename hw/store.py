@@ -100,7 +100,11 @@ class Store(wiring.Component):
         connect(m, packer.beat, flipped(self.bus.beat))
 
         stopped = Signal()
-        m.d.comb += [stopped.eq(unit.halt | (unit.fault.code != ErrorCode.NONE)), words.halt.eq(stopped)]
+        m.d.comb += [
+            stopped.eq(unit.halt | (unit.fault.code != ErrorCode.NONE)),
+            words.halt.eq(stopped),
+            ledger.halt.eq(stopped),
+        ]
         self._decode(m, rows, stopped)
         self._pass_on(m, locate, splitter, queue, ledger, stopped)
 

@@ -322,17 +322,17 @@ class Dma:
 
     async def reset(self) -> None:
         """After halt: everything is forgotten but the memory."""
-        dut = self.bench.dut
-        dut.halt.value = 0
         for unit in self.units.values():
-            unit.port["halt"].value = 0
             unit.clear()
         for port in (self.weights, self.parameters, self.activations):
-            port.halted = False
             port.expected.clear()
         await self.bench.reset()
+        self.bench.dut.halt.value = 0
         for unit in self.units.values():
+            unit.port["halt"].value = 0
             unit.fault = None
+        for port in (self.weights, self.parameters, self.activations):
+            port.halted = False
 
     async def finish(self, *units: Unit, limit: int = 200_000) -> int:
         """Wait until these units have retired everything (all of them if none is named); returns the cycles it took."""

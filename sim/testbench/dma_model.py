@@ -79,14 +79,14 @@ def random_source(dma: Dma) -> LoadSource:
              height=rng.choice((0, 1, 5, 12, 12, 30, 30, most, most, most)), row_step=rng.choice((0, 1, 1, 2, 3)),
              row_bytes=rng.choice((rng.randint(0, 50), rng.randint(1, 700), 5000, 5000, (1 << 24) - 1)), **tokens(dma)),
         make("CONFIG.LOAD_A.window", step=step, length=length, lane=lane, zero_point=rng.randint(-128, 127),
-             row_stride=rng.randint(0, 40), **tokens(dma)),
+             row_stride=rng.randint(0, min(40, bench.config.act_depth // 12)), **tokens(dma)),
     )  # fmt: skip
 
 
 def random_load_activations(dma: Dma, c: LoadSource) -> Instruction:
     rng, bench = dma.bench.rng, dma.bench
     depth = bench.config.act_depth
-    rows, cols = rng.choice((1, 2, rng.randint(1, 8))), rng.choice((1, 2, rng.randint(1, 30)))
+    rows, cols = rng.choice((1, 2, rng.randint(1, 8))), rng.choice((1, 2, rng.randint(1, min(30, depth // 4))))
     if c.window["step"] > bench.config.array:
         cols = min(cols, 6)
     y0 = rng.choice((0, 0, 0, 0, 0, rng.randint(-5, 6), rng.randint(-3, 1), -(1 << 13)))
@@ -128,7 +128,7 @@ def expect_load_activations(dma: Dma, c: LoadSource, i: Instruction) -> None:
                 b = i["x0"] + x * window["step"] + k
                 value = window["zero_point"] & 0xFF
                 if exists and 0 <= b < c.source["row_bytes"]:
-                    value = dma.memory[base + (row - base + b) % WRAP]
+                    value = dma.memory[(base + (row - base + b) % WRAP) % len(dma.memory)]
                 word |= value << 8 * (window["lane"] + k)
             dma.activations.expected.append((i["sram"] + r * window["row_stride"] + x, mask, word))
 
@@ -147,13 +147,15 @@ class StoreModel:
         """Another CONFIG."""
         rng, config = self.dma.bench.rng, self.dma.bench.config
         pitch = rng.choice((rng.randint(0, 30 * config.array), WRAP - rng.randint(1, 500)))
-        self.target = make("CONFIG.STORE.target", row_pitch=pitch, row_stride=rng.randint(0, 40), **tokens(self.dma))
+        stride = rng.randint(0, min(40, config.act_depth // 12))
+        self.target = make("CONFIG.STORE.target", row_pitch=pitch, row_stride=stride, **tokens(self.dma))
         return self.target
 
     def random(self) -> Instruction:
         """A STORE that stays inside its region."""
         rng, config = self.dma.bench.rng, self.dma.bench.config
-        rows, cols = rng.choice((1, 2, rng.randint(1, 6))), rng.choice((1, 2, rng.randint(1, 40)))
+        longest = min(40, config.act_depth // 4)
+        rows, cols = rng.choice((1, 2, rng.randint(1, 6))), rng.choice((1, 2, rng.randint(1, longest)))
         pitch = self.target["row_pitch"]
         pitch -= WRAP if pitch >= WRAP // 2 else 0
         low, high = min(0, (rows - 1) * pitch), max(0, (rows - 1) * pitch) + cols * config.array

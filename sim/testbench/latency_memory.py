@@ -1,6 +1,7 @@
 """The standard memory of all figures: one beat a cycle each way, a fixed latency, any number of bursts in flight."""
 
 from collections import deque
+from collections.abc import Iterable
 
 import cocotb
 from cocotb.triggers import RisingEdge
@@ -9,7 +10,7 @@ from systolith.config import Config
 from systolith.sim.testbench.dma import MEMORY_BYTES, Dma
 from systolith.sim.testbench.environment import Environment
 
-__all__ = ["LatencyMemory", "hidden_latency", "timed_dma"]
+__all__ = ["LatencyMemory", "hidden_latency", "least_cycles", "timed_dma"]
 
 
 class LatencyMemory:
@@ -72,6 +73,19 @@ def hidden_latency(config: Config) -> int:
     """The latency, 64 at most, that the buffers and the bursts in flight of this configuration can hide."""
     in_flight = min(config.axi_buffer, config.axi_outstanding * config.axi_burst)
     return max(1, min(64, in_flight - config.axi_burst - 16))
+
+
+def least_cycles(config: Config, latency: int, spans: Iterable[tuple[int, int]], steps: int) -> int:
+    """What accesses to these (address, bytes), each at least `steps` cycles of work inside the unit, must take.
+
+    One beat a cycle, and `axi_outstanding` bursts in the time that one takes from its address to its last answer.
+    """
+    total = bursts = 0
+    for address, count in spans:
+        first, last = address // config.axi_bytes, (address + count - 1) // config.axi_bytes
+        total += max(last - first + 1, steps)
+        bursts += last // config.axi_burst - first // config.axi_burst + 1
+    return max(total, (bursts * (latency + 8) + total) // config.axi_outstanding)
 
 
 async def timed_dma(bench: Environment, latency: int) -> Dma:
