@@ -1,8 +1,10 @@
 """Accumulators: where the sums of a tile's K tiles come together, one memory pair for each column of the array.
 
-Data flow: the array's sums come in, with control from `execute`; the SFU reads whole rows. Two halves, so that it drains
-one tile while the array fills the next.
+Data flow: the array's sums come in, with control from `execute`; the SFU reads whole rows. Two halves, so that it
+drains one tile while the array fills the next.
 """
+
+from itertools import pairwise
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
@@ -13,7 +15,10 @@ from systolith.config import Config
 from systolith.hw.interfaces import SramRead
 from systolith.hw.verilog import instantiate
 
-__all__ = ["AccumulatorColumn", "AccumulatorControl", "Accumulators"]
+__all__ = ["REPEAT", "AccumulatorColumn", "AccumulatorControl", "Accumulators"]
+
+REPEAT = 4
+"""Cycles from an accumulator row to the same one again, at least: read, choice of half, addition, write."""
 
 
 class AccumulatorControl(data.StructLayout):
@@ -37,8 +42,8 @@ class AccumulatorColumn(wiring.Component):
     finished : Out(1)
         Pulses in the cycle after the write of a row marked `last`.
 
-    Takes a row a cycle. A row is written 3 cycles after it came, so the same address may come again after 4. There is no
-    back-pressure.
+    Takes a row a cycle. A row is written 3 cycles after it came, so the same address may come again after 4. There is
+    no back-pressure.
     """
 
     control: data.View
@@ -70,7 +75,7 @@ class AccumulatorColumn(wiring.Component):
 
         # Cycle 1: address to the memories. The control of this and the next two cycles goes with the row.
         controls = [self.control, *(Signal(control_shape, name=f"control{i}") for i in (1, 2, 3))]
-        for before, after in zip(controls, controls[1:], strict=False):
+        for before, after in pairwise(controls):
             m.d.sync += after.eq(before)
         m.d.comb += self.control_right.eq(controls[1])
         sum1 = Signal(signed(self.config.psum_bits), reset_less=True)

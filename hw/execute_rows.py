@@ -9,7 +9,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from systolith.config import Config
-from systolith.hw.accumulators import AccumulatorControl
+from systolith.hw.accumulators import REPEAT, AccumulatorControl
 from systolith.hw.array import Row, array_latency
 from systolith.hw.delay import delayed
 from systolith.hw.execute_tiles import Tile
@@ -42,7 +42,9 @@ class RowStage(wiring.Component):
     fed : Out(1), busy : Out(1), fault : Out(Fault), halt : In(1)
         `fed`: a row is decided. Faults are pulses.
 
-    A row is given `ROW_DELAY` cycles after it is decided. Tiles follow each other without a bubble if weights are loaded.
+    A row is given `ROW_DELAY` cycles after it is decided. Tiles follow each other without a bubble if weights are
+    loaded. Only a tile that adds to accumulators from another row on than the tile before waits for 3 cycles: until
+    what that one wrote can be read.
     """
 
     tile: stream.Interface
@@ -84,10 +86,11 @@ class RowStage(wiring.Component):
     def _walk(self, m: Module, now, first: Signal, ends: Signal) -> None:
         """`now` is the tile, at the position of the current row; `ends` with its last row."""
         active, ready = Signal(), Signal()
+        first_acc = Signal.like(now.acc)
         line_address, line_x, left_cols, single = Signal.like(now.address), Signal.like(now.x), Signal(12), Signal()
-        last_col, last_line = Signal(), Signal()
+        last_col, last_line, hold = Signal(), Signal(), Signal(range(REPEAT))
         m.d.comb += [
-            self.fed.eq(active & ~self.halt & (~first | ready)),
+            self.fed.eq(active & ~self.halt & (~first | (ready & (hold == 0)))),
             self.swapped.eq(self.fed & first),
             ends.eq(self.fed & last_col & last_line),
             self.tile.ready.eq(~active | ends),
@@ -98,10 +101,14 @@ class RowStage(wiring.Component):
         with m.If(self.loaded):
             m.d.sync += ready.eq(1)
 
-        take = self.tile.valid & self.tile.ready
+        tile, take = self.tile.p, self.tile.valid & self.tile.ready
+        with m.If(hold != 0):
+            m.d.sync += hold.eq(hold - 1)
         with m.If(take):
-            tile = self.tile.p
+            # From the same accumulator row on, a row comes again after max(M, N) cycles; from another, maybe at once.
             m.d.sync += [
+                hold.eq(Mux(tile.accumulate & (tile.acc != first_acc), REPEAT - 1, 0)),
+                first_acc.eq(tile.acc),
                 active.eq(1),
                 first.eq(1),
                 now.eq(tile),

@@ -1,8 +1,8 @@
 """EXECUTE's row stage, first half: takes instructions with their tokens, and works out where each K tile starts.
 
 WeightStage -> TileStage -> RowStage
-There are no multipliers: what must be multiplied by the row stride is added up, five bits a cycle, while the rows of the
-instruction before still flow.
+There are no multipliers: what must be multiplied by the row stride is added up, five bits a cycle, while the rows of
+the instruction before still flow.
 """
 
 from amaranth.hdl import Module, Mux, Signal, signed
@@ -18,7 +18,7 @@ __all__ = ["Started", "Tile", "TileStage"]
 
 ADDRESS_BITS = 18
 POSITION_BITS = 22
-"""Holds any input row or column an instruction can reach: 14-bit start, and 12 + 8 bits twice for strides and dilation."""
+"""Holds any input row or column an instruction reaches: 14 bits of start, 12 + 8 of strides, 8 + 8 of dilation."""
 DIGIT = 5
 STEPS = 3
 """Digits of the longest factor, y0 (14 bits)."""
@@ -61,7 +61,8 @@ class TileStage(wiring.Component):
     Members
     -------
     instruction : In(stream of Issued)
-        Checked by the weight stage. A CONFIG takes one cycle, an EXECUTE is taken when the last tile of the one before goes.
+        Checked by the weight stage. A CONFIG takes one cycle; an EXECUTE is taken when the last tile of the one before
+        goes.
     tokens : Out(TokenPort)
         All of `wait` but LOAD_W.
     started : Out(stream of Started)

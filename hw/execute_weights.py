@@ -2,7 +2,8 @@
 
 queue -> WeightStage -> (a few instructions) -> TileStage -> RowStage
               |-> weight SRAM -> array
-It runs ahead of the rows: the weights of the next tile, of this instruction or the next, load while this tile's rows flow.
+It runs ahead of the rows: the weights of the next tile, of this instruction or the next one, load while this tile's
+rows flow.
 """
 
 from amaranth.hdl import Module, Mux, Signal
@@ -49,7 +50,8 @@ class WeightStage(wiring.Component):
     weights : Out(SramRead(weight_depth, 8N)), weight : Out(WeightWord(N))
         Reads are always taken (nobody else reads); the data goes straight to the array.
     swapped : In(1)
-        Pulse: the first row of a tile is on its way, so its shadow weights are free: in the next cycle, words may follow.
+        Pulse: the first row of a tile is on its way, so its shadow weights are free: words may follow from the next
+        cycle on.
     loaded : Out(1)
         Pulse: from the next cycle on, the tile whose words are being read may start its rows.
     busy : Out(1), fault : Out(Fault), halt : In(1)
@@ -106,7 +108,7 @@ class WeightStage(wiring.Component):
         return m
 
     def _accept(self, m: Module, job, waiting: Signal, take: Signal) -> Signal:
-        """Take instructions in order: check, wait for the token, apply CONFIG, keep one job. Returns the error found."""
+        """Take instructions in order: check, wait for the token, apply CONFIG, keep one job. Returns the error."""
         word = self.instruction.p.word
         kernel, execute = Signal(fields_layout(KERNEL)), payload(EXECUTE, word)
         is_execute = is_form(EXECUTE, word)

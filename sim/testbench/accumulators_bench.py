@@ -1,4 +1,4 @@
-"""The accumulators against a NumPy array: rows every cycle, the same row again after 4, the SFU reading the other half."""
+"""The accumulators against a NumPy array: rows every cycle, the same again after 4, the SFU reading the other half."""
 
 import cocotb
 import numpy as np

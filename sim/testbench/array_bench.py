@@ -46,7 +46,7 @@ class Schedule:
 
 
 def make_schedule(bench: Environment) -> Schedule:
-    """Random tiles: weights at the swap before or later, rows N cycles after the weights or later, bubbles between rows."""
+    """Random tiles: weights from the swap before on, rows from N cycles after the weights on, bubbles between rows."""
     rng, size = bench.rng, bench.config.array
     plan, swap_before, free = Schedule(), 0, 0
     for _ in range(TILES):

@@ -1,24 +1,18 @@
-"""EXECUTE with array and accumulators against NumPy convolutions: any layer, back to back, with late tokens and faults."""
+"""EXECUTE with array and accumulators against NumPy convolutions: any layer, back to back, late tokens, faults."""
 
 import dataclasses
-from collections import Counter
-from collections.abc import Sequence
 
 import cocotb
 import numpy as np
-from cocotb.triggers import FallingEdge, RisingEdge, with_timeout
+from cocotb.triggers import RisingEdge
 
 from systolith.config import Config
-from systolith.isa import ERRORS, Instruction, encode, make
-from systolith.sim.testbench.environment import Environment
+from systolith.isa import ERRORS, Instruction, disassemble, make
+from systolith.sim.testbench.execute_host import INDEX_BITS, ExecuteHost, program
 from systolith.sim.testbench.execute_model import Layer, execute, random_layer
 
 NAME = "execute"
-PROGRAMS = 6
-INDEX_BITS = 24
-LOAD_W = 1
-COUNTS = ("fed", "wait_weights", "wait_tokens", "idle")
-LATENCY = 2
+PROGRAMS = 10
 CODES = {name: code for code, (name, _) in ERRORS.items()}
 
 
@@ -29,169 +23,27 @@ def component(config: Config):
     return ComputeTop(config)
 
 
-class Bench(Environment):
-    """The unit with its queue, tokens and SRAMs; `run` executes a program."""
-
-    def __init__(self, dut):
-        super().__init__(dut)
-        size = self.config.array
-        draw = self.numpy.integers
-        self.activations = draw(-128, 128, (self.config.act_depth, size), np.int8)
-        self.weights = draw(-128, 128, (self.config.weight_depth, size), np.int8)
-        self.retired: list[tuple[int, int]] = []
-        self.counts: Counter[str] = Counter()
-        self.trace: list[str] = []
-        self.token_rate = self.issue_rate = 1.0
-        self.taken: Counter[int] = Counter()
-        for name in (
-            "unit__instruction__valid",
-            "unit__instruction__payload",
-            "unit__halt",
-            "unit__tokens__ready",
-            "weight_tokens__ready",
-            "read__valid",
-            "read__address",
-            "weights__data",
-            "activations__data",
-        ):
-            getattr(dut, name).value = 0
-        dut.weights__ready.value = dut.activations__ready.value = 1
-
-    async def start(self):
-        """Reset, and start what surrounds the unit."""
-        await self.reset()
-        dut = self.dut
-        cocotb.start_soon(self._memory("weights", self.weights))
-        cocotb.start_soon(self._memory("activations", self.activations))
-        cocotb.start_soon(
-            self._tokens(dut.weight_tokens__need, dut.weight_tokens__ready, dut.weight_tokens__take, LOAD_W)
-        )
-        cocotb.start_soon(self._tokens(dut.unit__tokens__need, dut.unit__tokens__ready, dut.unit__tokens__take, 0x3E))
-        cocotb.start_soon(self._monitor())
-
-    async def _memory(self, port: str, content: np.ndarray):
-        """Answers each request LATENCY cycles later, and rubbish otherwise."""
-        valid, address, data = (getattr(self.dut, f"{port}__{name}") for name in ("valid", "address", "data"))
-        rubbish = self.rng.getrandbits(8 * content.shape[1])
-        answers = [rubbish] * (LATENCY - 1)
-        while True:
-            await RisingEdge(self.clock)
-            data.value = answers.pop(0)
-            if valid.value:
-                where = int(address.value)
-                assert where < len(content), f"{port}: read at {where} of {len(content)}"
-                answers.append(int.from_bytes(content[where].tobytes(), "little"))
-            else:
-                answers.append(rubbish)
-
-    async def _tokens(self, need, ready, take, allowed: int):
-        """Gives the tokens asked for at a random time; each unit's needs must be inside `allowed`."""
-        while True:
-            await FallingEdge(self.clock)
-            mask = int(need.value)
-            assert mask & ~allowed == 0, f"tokens of {mask:06b} must be inside {allowed:06b}"
-            present = mask == 0 or self.rng.random() < self.token_rate
-            ready.value = present
-            self.cover("late token", not present)
-            await RisingEdge(self.clock)
-            if take.value and mask:
-                self.taken[mask] += 1
-
-    async def _monitor(self):
-        """Notes what retires, and that each cycle has exactly one reason."""
-        dut = self.dut
-        while True:
-            await RisingEdge(self.clock)
-            if dut.unit__retired.value:
-                self.retired.append((int(dut.unit__retired_index.value), int(dut.unit__give.value)))
-            else:
-                assert dut.unit__give.value == 0
-            word = int(dut.counts.value)
-            assert word.bit_count() == 1, f"counts must be one of {COUNTS}, not {word:04b}"
-            self.trace.append(COUNTS[word.bit_length() - 1])
-
-    async def issue(self, instructions: Sequence[Instruction | int], first: int):
-        """Offer instructions (or words of 128 bits), numbered from `first`."""
-        dut = self.dut
-        for i, instruction in enumerate(instructions):
-            word = instruction if isinstance(instruction, int) else int.from_bytes(encode(instruction), "little")
-            while self.rng.random() >= self.issue_rate:
-                await RisingEdge(self.clock)
-            dut.unit__instruction__payload.value = word | first + i << 128
-            dut.unit__instruction__valid.value = 1
-            await RisingEdge(self.clock)
-            while not dut.unit__instruction__ready.value:
-                await RisingEdge(self.clock)
-            dut.unit__instruction__valid.value = 0
-            dut.unit__instruction__payload.value = self.rng.getrandbits(128 + INDEX_BITS)
-
-    @property
-    def fault(self) -> tuple[int, int]:
-        """Code and instruction index; no meaning of the index without a code."""
-        word = int(self.dut.unit__fault.value)
-        return word & 0xFF, word >> 8
-
-    async def run(self, instructions: Sequence[Instruction]):
-        """Execute a program to its end; checks what retires and which tokens are taken."""
-        first = self.rng.choice([0, self.rng.randrange(1 << INDEX_BITS - 1)])
-        self.retired.clear()
-        self.taken.clear()
-        self.trace.clear()
-        await with_timeout(self.issue(instructions, first), 10, "ms")
-        while self.dut.unit__busy.value:
-            await RisingEdge(self.clock)
-        await self.cycles(2)
-        assert self.fault[0] == 0, f"fault {self.fault}"
-        expected = [(first + i, instruction.signal) for i, instruction in enumerate(instructions)]
-        assert self.retired == expected, f"retired must be {expected}, not {self.retired}"
-        waits = [instruction.wait for instruction in instructions]
-        masks = Counter(
-            [wait & LOAD_W for wait in waits if wait & LOAD_W] + [wait & 0x3E for wait in waits if wait & 0x3E]
-        )
-        assert self.taken == masks, f"tokens taken must be {masks}, not {self.taken}"
-
-    async def read_accumulators(self) -> np.ndarray:
-        """All rows, through the port of the SFU."""
-        dut, rows = self.dut, []
-        for address in range(self.config.acc_depth + LATENCY):
-            dut.read__valid.value, dut.read__address.value = 1, address % self.config.acc_depth
-            await RisingEdge(self.clock)
-            if address >= LATENCY:
-                rows.append(
-                    np.frombuffer(int(dut.read__data.value).to_bytes(4 * self.config.array, "little"), np.int32)
-                )
-        dut.read__valid.value = 0
-        return np.array(rows)
-
-    def with_masks(self, instruction: Instruction) -> Instruction:
-        """The instruction with random waits and signals."""
-        wait, signal = (self.rng.choice([0, 0, LOAD_W, self.rng.getrandbits(6)]) for _ in range(2))
-        return dataclasses.replace(instruction, wait=wait, signal=signal)
-
-
-def program(layers: Sequence[Layer], bench: Bench | None = None) -> list[Instruction]:
-    """CONFIG only where it changes; if there is a bench, sometimes more often, and with random masks."""
-    instructions, before = [], None
-    for layer in layers:
-        for part in ("tensor", "kernel"):
-            if before is None or getattr(layer, part) != getattr(before, part):
-                instructions.append(getattr(layer, part))
-            while bench and bench.rng.random() < 0.3:
-                instructions.append(getattr(layer, part))
-        instructions.append(layer.execute)
-        before = layer
-    return [bench.with_masks(i) for i in instructions] if bench else instructions
+def moved(layer: Layer, acc: int) -> Layer:
+    """The layer with another first accumulator row."""
+    execute = dataclasses.replace(layer.execute, values={**layer.execute.values, "acc": acc})
+    return dataclasses.replace(layer, execute=execute)
 
 
 @cocotb.test()
 async def random_layers(dut):
-    bench = Bench(dut)
+    bench = ExecuteHost(dut)
     rng, config = bench.rng, bench.config
     await bench.start()
     expected = np.zeros((config.acc_depth, config.array), np.int32)
     for run in range(PROGRAMS):
         bench.token_rate, bench.issue_rate = rng.choice([(1.0, 1.0), (1.0, 0.3), (0.1, 1.0), (0.5, 0.5)])
         layers = [random_layer(rng, config) for _ in range(rng.randint(1, 10))]
+        for i in range(1, len(layers)):
+            before = layers[i - 1]
+            acc = before.execute["acc"] + before.outputs - rng.randint(1, min(4, before.outputs))
+            if rng.random() < 0.4 and acc % config.acc_half + layers[i].outputs <= config.acc_half:
+                layers[i] = moved(layers[i], acc)
+                bench.cover("adds to rows just written", layers[i].execute["accumulate"])
         for layer in layers:
             execute(layer, bench.activations, bench.weights, expected)
             kernel, tensor, start = layer.kernel, layer.tensor, layer.execute
@@ -211,8 +63,8 @@ async def random_layers(dut):
         found = await bench.read_accumulators()
         wrong = np.flatnonzero((found != expected).any(axis=1))
         assert wrong.size == 0, (
-            f"program {run}: accumulator rows {wrong} differ, first:\n{found[wrong[0]]} found, "
-            f"{expected[wrong[0]]} expected, of\n" + "\n".join(map(str, layers))
+            f"program {run}: accumulator rows {wrong} differ, first:\n{found[wrong[0]]} found, {expected[wrong[0]]} "
+            "expected, of\n" + "\n".join(map(disassemble, program(layers)))
         )
     bench.finish(
         require=(
@@ -229,6 +81,7 @@ async def random_layers(dut):
             "address wraps",
             "far position",
             "late token",
+            "adds to rows just written",
         )
     )
 
@@ -236,7 +89,7 @@ async def random_layers(dut):
 @cocotb.test()
 async def no_bubbles(dut):
     """Tiles cost max(M, N) cycles, across instructions and CONFIG as well."""
-    bench = Bench(dut)
+    bench = ExecuteHost(dut)
     rng, size = bench.rng, bench.config.array
     await bench.start()
     heights = {
@@ -247,10 +100,9 @@ async def no_bubbles(dut):
     }
     for name, choices in heights.items():
         for kernel in ({"kernel_y": 1, "kernel_x": 1, "blocks": 1}, {}):
-            layers = [
-                random_layer(rng, bench.config, rows=1, cols=min(rng.choice(choices), bench.config.acc_half), **kernel)
-                for _ in range(12)
-            ]
+            widths = [min(rng.choice(choices), bench.config.acc_half) for _ in range(12)]
+            layers = [random_layer(rng, bench.config, rows=1, cols=width, **kernel) for width in widths]
+            layers = [moved(layer, 0) for layer in layers]
             await bench.run(program(layers))
             fed = [cycle for cycle, count in enumerate(bench.trace) if count == "fed"]
             ideal = sum(layer.cycles(size) for layer in layers) - max(0, size - layers[-1].outputs)
@@ -262,7 +114,7 @@ async def no_bubbles(dut):
     bench.finish(require=heights)
 
 
-def faulty(bench: Bench) -> dict[str, tuple[str, list[Instruction | int]]]:
+def faulty(bench: ExecuteHost) -> dict[str, tuple[str, list[Instruction | int]]]:
     """For each way to be wrong: the error, and a program whose last instruction is at fault."""
     rng, config = bench.rng, bench.config
     layer = random_layer(
@@ -307,9 +159,10 @@ def faulty(bench: Bench) -> dict[str, tuple[str, list[Instruction | int]]]:
 @cocotb.test()
 async def faults(dut):
     """Each wrong instruction is named, stops the unit, and a reset makes it work again."""
-    bench = Bench(dut)
+    bench = ExecuteHost(dut)
     await bench.start()
     cases = faulty(bench)
+    bench.may_fault = True
     for name, (error, instructions) in cases.items():
         first = bench.rng.randrange(1 << INDEX_BITS - 1)
         bench.retired.clear()
@@ -334,7 +187,7 @@ async def faults(dut):
 @cocotb.test()
 async def halts(dut):
     """After `halt` no token is taken, and no access starts."""
-    bench = Bench(dut)
+    bench = ExecuteHost(dut)
     await bench.start()
     for _ in range(8):
         layers = [random_layer(bench.rng, bench.config) for _ in range(6)]

@@ -78,8 +78,12 @@ def random_layer(rng: random.Random, config: Config, **fixed: int) -> Layer:
 
 def _draw(rng: random.Random, config: Config, fixed: dict[str, int]) -> Layer:
     far = rng.random() < 0.2
-    cols = fixed.get("cols", rng.choice([1, 2, 3, config.array, rng.randint(1, config.acc_half)]))
-    rows = fixed.get("rows", rng.randint(1, min(6, config.acc_half // cols)))
+    cols = fixed.get(
+        "cols", rng.choice([1, 2, 3, config.array, rng.randint(1, min(config.acc_half, 3 * config.array))])
+    )
+    rows = fixed.get(
+        "rows", rng.choice([1, rng.randint(1, max(1, min(6, min(config.acc_half, 4 * config.array) // cols)))])
+    )
     blocks = rng.choice([1, 1, 2, 3])
     kernel = {
         "kernel_y": rng.choice([1, 2, 3]),

@@ -1,0 +1,18 @@
+"""The accumulators' testbench."""
+
+from dataclasses import replace
+
+import pytest
+
+from systolith.config import PRESETS
+from systolith.sim.testbench import accumulators_bench
+from systolith.sim.testbench.runner import run_bench
+
+TINY = PRESETS["tiny4"]
+TWELVE = replace(TINY, name="twelve", array=12, sfu_lanes=4, act_banks=3, act_depth=3 * 64, weight_depth=12 * 40)
+
+
+@pytest.mark.parametrize("config", [TINY, TWELVE], ids=lambda config: config.name)
+def test_accumulators(config):
+    result = run_bench(accumulators_bench.component(config), accumulators_bench.__name__, config, seed=7)
+    assert result.passed, result.log
