@@ -4,6 +4,8 @@ The SFU (sfu.py) has `sfu_lanes` of these between the accumulators and the activ
 `systolith.numerics.requantize`; a float32 is handled as its 24-bit significand and its exponent.
 """
 
+from functools import partial
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -24,6 +26,10 @@ SHIFT_START = 104
 """Fraction bits beyond 15 of a product whose accumulator has its top bit at 31 and whose scale has exponent field 0."""
 SATURATED = 512
 """A magnitude that leaves int8 whatever the zero point is."""
+
+
+register = partial(Signal, reset_less=True)
+"""Pipeline registers: what is in them means nothing until something valid has come through."""
 
 
 class Float32(data.Struct):
@@ -109,10 +115,10 @@ class Requantize(wiring.Component):
         m = Module()
 
         # Cycle 1: add the bias. Cycle 2: sign and magnitude.
-        total = Signal(signed(32))
-        magnitude = Signal(32)
-        scale_1 = Signal(Float32)
-        negative_2 = Signal()
+        total = register(signed(32))
+        magnitude = register(32)
+        scale_1 = register(Float32)
+        negative_2 = register()
         m.d.sync += [
             total.eq(self.accumulator + self.bias),
             scale_1.eq(self.scale),
@@ -124,8 +130,8 @@ class Requantize(wiring.Component):
         negative_11 = delayed(m, negative_2, 9, "negative_line", reset_less=True)
 
         # Cycles 3 and 4: shift the leading one to bit 31. `shift` becomes the fraction bits beyond SHIFT_BASE.
-        coarse, fine = Signal(32), Signal(32)
-        shift_3, shift_4 = Signal(signed(9)), Signal(signed(9))
+        coarse, fine = register(32), register(32)
+        shift_3, shift_4 = register(signed(9)), register(signed(9))
         coarse_value, coarse_places = _normalize(m, magnitude, (16, 8))
         fine_value, fine_places = _normalize(m, coarse, (4, 2, 1))
         m.d.sync += [
@@ -137,8 +143,8 @@ class Requantize(wiring.Component):
 
         # Cycle 5: round to 24 bits; a carry makes the significand of the next power of two. Zero must not saturate.
         rounded = Signal(25)
-        left = Signal(24)
-        shift_5 = Signal(signed(9))
+        left = register(24)
+        shift_5 = register(signed(9))
         m.d.comb += rounded.eq(fine[8:] + _rounds_up(fine[8], fine[7], fine[:7].any()))
         m.d.sync += [
             left.eq(rounded[:24] | rounded[24] << 23),
@@ -147,9 +153,9 @@ class Requantize(wiring.Component):
         shift_8 = delayed(m, shift_5, 3, "shift_line", reset_less=True).as_signed()
 
         # Cycles 6 to 8: multiply in four pieces that fit any FPGA's multipliers, a register after each step.
-        low, cross_0, cross_1, high = (Signal(24, name=name) for name in ("low", "cross_0", "cross_1", "high"))
-        outer, cross = Signal(48), Signal(25)
-        product = Signal(48)
+        low, cross_0, cross_1, high = (register(24, name=name) for name in ("low", "cross_0", "cross_1", "high"))
+        outer, cross = register(48), register(25)
+        product = register(48)
         m.d.sync += [
             low.eq(left[:12] * significand_5[:12]),
             cross_0.eq(left[:12] * significand_5[12:]),
@@ -162,8 +168,8 @@ class Requantize(wiring.Component):
 
         # Cycle 9: round to 24 bits. The product has 47 or 48; a carry needs no care, its value is right.
         wide = product[47]
-        significand_9 = Signal(25)
-        shift_9 = Signal(signed(9))
+        significand_9 = register(25)
+        shift_9 = register(signed(9))
         up = Mux(
             wide,
             _rounds_up(product[24], product[23], product[:23].any()),
@@ -172,9 +178,9 @@ class Requantize(wiring.Component):
         m.d.sync += [significand_9.eq(Mux(wide, product[24:], product[23:47]) + up), shift_9.eq(shift_8 - wide)]
 
         # Cycle 10: shift to integer bits, a half bit, and whether anything is left below it. Cycle 11: round.
-        fixed = Signal(12)
-        magnitude_11 = Signal(10)
-        overflow, underflow = Signal(), Signal()
+        fixed = register(12)
+        magnitude_11 = register(10)
+        overflow, underflow = register(), register()
         m.d.sync += [
             fixed.eq(_shift_sticky(m, Cat(significand_9[:14].any(), significand_9[14:]), shift_9[:4])),
             overflow.eq(shift_9 < 0),
@@ -189,13 +195,15 @@ class Requantize(wiring.Component):
         # Cycle 12: zero point and clamp.
         shifted = Signal(signed(12))
         limits = self.constants
+        output = register(signed(8))
+        m.d.comb += self.output.eq(output)
         m.d.comb += shifted.eq(Mux(negative_11, -magnitude_11, magnitude_11) + limits.zero_point)
         with m.If(shifted < limits.low):
-            m.d.sync += self.output.eq(limits.low)
+            m.d.sync += output.eq(limits.low)
         with m.Elif(shifted > limits.high):
-            m.d.sync += self.output.eq(limits.high)
+            m.d.sync += output.eq(limits.high)
         with m.Else():
-            m.d.sync += self.output.eq(shifted)
+            m.d.sync += output.eq(shifted)
         return m
 
 
