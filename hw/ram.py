@@ -50,7 +50,9 @@ class Ram(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.memory = memory = Memory(shape=unsigned(self.width), depth=self.depth, init=[])
+        # Without the attribute Yosys builds logic around block RAM for reads of a word that is being written.
+        memory = Memory(shape=unsigned(self.width), depth=self.depth, init=[], attrs={"no_rw_check": 1})
+        m.submodules.memory = memory
         read = memory.read_port()
         write = memory.write_port(granularity=8)
         m.d.comb += [
