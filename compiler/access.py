@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import gcd
 
 from systolith.compiler.memory import ALIGN
-from systolith.compiler.schedule import Step
+from systolith.compiler.step import Step
 from systolith.config import Config
 from systolith.isa import Region, Unit
 

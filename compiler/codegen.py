@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from systolith.compiler.access import UNIT_OF
-from systolith.compiler.schedule import Step
+from systolith.compiler.step import Step
 from systolith.compiler.sync import Tokens
 from systolith.isa import Instruction, make
 

@@ -11,6 +11,8 @@ __all__ = ["Costs", "Shape", "costs"]
 
 READ_LATENCY = 100
 DRAIN_LATENCY = 60
+STORE_LINE = 8
+"""Cycles between two pieces the store unit writes."""
 RAMP = 8
 """Tiles looked at one by one: what goes wrong at the start shows in the first few."""
 
@@ -19,15 +21,17 @@ RAMP = 8
 class Shape:
     """What the model needs to know about a way to cut a job.
 
-    `heights`, `widths`: rows and columns of output tiles; `inputs`: words of each channel block loaded for each tile of
-    an image; `boxes`: K boxes; `group`: output blocks for each round over the tiles; `resident`: the input is in SRAM;
-    `staged`: the output is stored from staging buffers; `reload`: inputs are loaded again for each group, or for each
-    output block (`per_block`); `alone_in`, `alone_out`: only one staging buffer, so nothing overlaps.
+    `heights`, `widths`: rows and columns of output tiles; `inputs`, `lines`: words of each channel block loaded for
+    each tile of an image, and the pieces they come in; `boxes`: K boxes; `group`: output blocks for each round over the
+    tiles; `resident`: the input is in SRAM; `staged`: the output is stored from staging buffers; `reload`: inputs are
+    loaded again for each group, or for each output block (`per_block`); `alone_in`, `alone_out`: only one staging
+    buffer, so nothing overlaps.
     """
 
     heights: Sequence[int]
     widths: Sequence[int]
     inputs: Sequence[int]
+    lines: Sequence[int]
     boxes: Sequence[Box]
     group: int
     resident: bool
@@ -57,7 +61,10 @@ def costs(job: Job, config: Config, shape: Shape) -> Costs:
     array = config.array
     word = max(1.0, array / config.axi_bytes) if job.gather is None else 1.0
     loads = len(job.gather.passes) if job.gather else job.blocks
-    tile_loads = [count * loads * word for count in shape.inputs]
+    burst = READ_LATENCY / config.axi_outstanding
+    tile_loads = [
+        loads * max(words * word, lines * burst) for words, lines in zip(shape.inputs, shape.lines, strict=True)
+    ]
     sizes = shape.sizes
     tile_work = [max(m, array) * job.k_tiles for m in sizes]
     block_load = job.k_tiles * array * array / config.axi_bytes
@@ -68,7 +75,8 @@ def costs(job: Job, config: Config, shape: Shape) -> Costs:
     inputs = job.images * sum(tile_loads) * times
     work = job.images * job.out_blocks * sum(tile_work)
     rows = job.images * job.out_blocks * sum(sizes)
-    sfu, store = rows * array / config.sfu_lanes, rows * word * shape.staged
+    sfu = rows * array / config.sfu_lanes
+    store = _stores(job, shape, word) if shape.staged else 0.0
     alone = inputs * shape.alone_in + (sfu + store) * shape.alone_out
     lane_cycles = array / config.sfu_lanes
     if shape.resident:
@@ -82,6 +90,16 @@ def costs(job: Job, config: Config, shape: Shape) -> Costs:
     executes = job.images * job.out_blocks * len(sizes) * len(shape.boxes)
     total = start + max(work, sfu, store, weights + inputs - start) + alone + drain + 4 * executes
     return Costs(int(work), int(weights + inputs), int(total))
+
+
+def _stores(job: Job, shape: Shape, word: float) -> float:
+    """Cycles of the store unit: a tile of whole rows is one piece, other tiles are one for each row."""
+    cycles = 0.0
+    for height in shape.heights:
+        for width in shape.widths:
+            lines, words = (1, height * width) if width == job.cols else (height, width)
+            cycles += lines * (words * word + STORE_LINE)
+    return job.images * job.out_blocks * cycles
 
 
 def _start(shape: Shape, tile_loads, tile_work, block_load: float, cached: bool) -> float:

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 from systolith.compiler.compile import Compiled
 from systolith.compiler.ir import Graph
-from systolith.compiler.schedule import Planned, Step
+from systolith.compiler.plan import Planned
+from systolith.compiler.step import Step
 from systolith.errors import SystolithError
 from systolith.isa import Instruction, disassemble
 

@@ -1,8 +1,7 @@
-"""What a layer is to the array: a `Job`, one convolution over a tensor of words, and the ways to make one from a layer.
+"""What a layer is to the array: a `Job`, one convolution over a tensor of words.
 
-`plain` keeps the tensor as it lies in memory. `packed` puts several kernel taps of a network input with few channels
-into one word, so that a K tile does not feed mostly zeros. A matrix product is a 1x1 convolution whose rows are the
-batch.
+`plain` makes one from a layer on its input as it lies in memory (`packing.py` knows other ways). A matrix product is a
+1x1 convolution whose rows are the batch.
 """
 
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from systolith.compiler.ir import Conv, Graph
 from systolith.errors import SystolithError
 
-__all__ = ["Box", "Gather", "Job", "Pass", "Strides", "blocks_of", "candidates", "packed", "plain"]
+__all__ = ["Box", "Gather", "Job", "Pass", "Strides", "blocks_of", "check_layer", "plain", "weight_tiles"]
 
 
 @dataclass(frozen=True)
@@ -103,32 +102,15 @@ def blocks_of(channels: int, array: int) -> int:
     return -(-channels // array)
 
 
-def candidates(graph: Graph, index: int, array: int) -> list[Job]:
-    """Every way to run a layer, plain first. Packing needs an input of the network that nothing else reads."""
-    layer = graph.layers[index]
-    jobs = [plain(graph, index, array)]
-    inputs = {port.value for port in graph.inputs}
-    readers = sum(other.input == layer.input for other in graph.layers) + sum(
-        p.value == layer.input for p in graph.outputs
-    )
-    _, channels, _, width = graph.values[layer.input].dims
-    fits = channels < array and width * channels < 1 << 15 and layer.stride[1] * channels < 1 << 12
-    if layer.input in inputs and readers == 1 and fits and layer.stride[0] < 64 and layer.weights.shape[3] > 1:
-        jobs.append(packed(graph, index, array, rows=True))
-    if layer.input in inputs and readers == 1 and fits and layer.stride[0] < 64 and layer.weights[0, 0].size > 1:
-        jobs.append(packed(graph, index, array, rows=False))
-    return jobs
-
-
 def plain(graph: Graph, index: int, array: int) -> Job:
     """The layer on its input as it lies there; batch and kernel are folded into rows and channel blocks where that is
     only a change of strides."""
-    layer = _checked(graph.layers[index])
+    layer = check_layer(graph.layers[index])
     batch, channels, height, width = graph.values[layer.input].dims
     _, out_channels, rows, cols = graph.values[layer.output].dims
     blocks, out_blocks = blocks_of(channels, array), blocks_of(out_channels, array)
     kernel, pad, stride, dilation = layer.weights.shape[2:], layer.pads[:2], layer.stride, layer.dilation
-    weights = _tiles(layer.weights, array)
+    weights = weight_tiles(layer.weights, array)
     images, source = batch, Strides(blocks * height * width, height * width, width)
     target = Strides(out_blocks * rows * cols, rows * cols, cols)
     if kernel == (height, width) and (rows, cols) == (1, 1) and not any(layer.pads):
@@ -168,68 +150,7 @@ def plain(graph: Graph, index: int, array: int) -> Job:
     )
 
 
-def packed(graph: Graph, index: int, array: int, rows: bool) -> Job:
-    """The layer on words gathered from pixels: taps of each kernel row packed (`rows`), or of the whole kernel."""
-    layer = _checked(graph.layers[index])
-    batch, channels, height, width = graph.values[layer.input].dims
-    _, out_channels, out_rows, cols = graph.values[layer.output].dims
-    kernel_y, kernel_x = layer.weights.shape[2:]
-    taps = layer.weights.transpose(0, 2, 3, 1).reshape(len(layer.weights), kernel_y, kernel_x * channels)
-    if not rows:
-        taps = taps.reshape(len(taps), 1, -1)
-    passes = tuple(_passes(layer, channels, 1 if rows else kernel_y, array))
-    gather = Gather(
-        passes,
-        1 if rows else layer.stride[0],
-        layer.stride[1] * channels,
-        0 if rows else layer.pads[0],
-        layer.pads[1] * channels,
-        height,
-        width * channels,
-    )
-    blocks, out_blocks = blocks_of(taps.shape[2], array), blocks_of(out_channels, array)
-    return Job(
-        index,
-        layer,
-        graph.values[layer.input].zero_point,
-        batch,
-        height if rows else out_rows,
-        cols,
-        blocks,
-        (kernel_y, 1) if rows else (1, 1),
-        (layer.stride[0], 1) if rows else (1, 1),
-        (layer.dilation[0], 1) if rows else (1, 1),
-        (layer.pads[0], 0) if rows else (0, 0),
-        out_rows,
-        cols,
-        out_blocks,
-        _tiles(taps.transpose(0, 2, 1)[..., None], array),
-        Strides(height * width * channels, 0, width * channels),
-        Strides(out_blocks * out_rows * cols, out_rows * cols, cols),
-        gather,
-    )
-
-
-def _passes(layer: Conv, channels: int, kernel_y: int, array: int):
-    """Segments of neighbouring bytes, one after the other, cut where words end."""
-    kernel_x, (dilation_y, dilation_x) = layer.weights.shape[3], layer.dilation
-    runs = (
-        [(0, kernel_x * channels)]
-        if dilation_x == 1
-        else [(kx * dilation_x * channels, channels) for kx in range(kernel_x)]
-    )
-    position = 0
-    for ky in range(kernel_y):
-        for dx, length in runs:
-            end = position + length
-            while position < end:
-                lane = position % array
-                part = min(array - lane, end - position)
-                yield Pass(position // array, lane, part, ky * dilation_y, dx + length - (end - position))
-                position += part
-
-
-def _tiles(weights: NDArray[np.int8], array: int) -> NDArray[np.int8]:
+def weight_tiles(weights: NDArray[np.int8], array: int) -> NDArray[np.int8]:
     """[O, C, ky, kx] -> [output block, ky, kx, block, input channel, output channel], zero-filled."""
     out_channels, channels, kernel_y, kernel_x = weights.shape
     out_blocks, blocks = blocks_of(out_channels, array), blocks_of(channels, array)
@@ -238,7 +159,8 @@ def _tiles(weights: NDArray[np.int8], array: int) -> NDArray[np.int8]:
     return full.reshape(out_blocks, array, blocks, array, kernel_y, kernel_x).transpose(0, 4, 5, 2, 3, 1)
 
 
-def _checked(layer: Conv) -> Conv:
+def check_layer(layer: Conv) -> Conv:
+    """The layer itself, unless the array cannot run it."""
     if layer.groups != 1:
         raise SystolithError(f"Layer '{layer.name}' must have groups 1, not {layer.groups}")
     if max(*layer.stride, *layer.dilation) > 255:

@@ -9,52 +9,17 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from systolith.compiler.ir import Graph
-from systolith.compiler.jobs import Box, Job, Strides
-from systolith.compiler.memory import Place, Ring, aligned
-from systolith.compiler.tiling import MAX_COUNT, Keep, Plan, Span, input_span, whole
+from systolith.compiler.jobs import Box
+from systolith.compiler.loads import Buffer, InputLoads
+from systolith.compiler.memory import Ring, aligned
+from systolith.compiler.plan import Planned
+from systolith.compiler.step import Step
+from systolith.compiler.tiling import MAX_COUNT, Keep, Span, input_span, whole
 from systolith.compiler.weights import pack_parameters, pack_weights
 from systolith.config import Config
 from systolith.isa import Region
 
-__all__ = ["Planned", "Step", "Streams", "schedule"]
-
-OFFSET_MASK = (1 << 32) - 1
-
-
-@dataclass(frozen=True)
-class Step:
-    """One instruction to be: its fields, the constants it needs (by CONFIG format), and the layer it works for."""
-
-    name: str
-    fields: Mapping[str, int]
-    constants: Mapping[str, Mapping[str, int]]
-    layer: int
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A job, its plan, the places of its input and output, and the part of activation SRAM for staging buffers."""
-
-    job: Job
-    plan: Plan
-    source: Place
-    target: Place
-    hole: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Buffer:
-    """Where input words are: word (block, y, x) at base + (block - b0) * block + (y - y0) * row + x - x0."""
-
-    base: int
-    block: int
-    row: int
-    b0: int = 0
-    y0: int = 0
-    x0: int = 0
-
-    def address(self, block: int, y: int, x: int) -> int:
-        return self.base + (block - self.b0) * self.block + (y - self.y0) * self.row + x - self.x0
+__all__ = ["Streams", "schedule"]
 
 
 @dataclass(frozen=True)
@@ -109,6 +74,7 @@ class _Layer:
         self.input = Ring(planned.hole[0], in_words * in_count)
         # Input and output at opposite ends: the store unit loses every read of a bank that EXECUTE is reading.
         self.output = Ring(sum(planned.hole) - out_words * out_count, out_words * out_count)
+        self.loads = InputLoads(self.job, self.source, config.array)
         self.loaded: dict[Hashable, dict[tuple[int, int], int]] = {}
         self.layer = self.job.layer
         self.output_value = graph.values[self.layer.output]
@@ -186,20 +152,22 @@ class _Layer:
         rows, columns = spans if self.plan.keep == Keep.BOX else self._spans(tile, whole(job))
         blocks = box.blocks if self.plan.keep == Keep.BOX else (0, job.blocks)
         key = (tile, box) if self.plan.keep == Keep.BOX else tile
-        buffer = self._staged(self._slot(key), blocks, rows, columns)
+        buffer = self.loads.staged(self._slot(key), blocks, rows, columns)
         if box.blocks not in self.loaded[key]:
             self.loaded[key][box.blocks] = rows.end
-            yield from self._load(tile.image, buffer, box.blocks, (rows.first, rows.end), (columns.first, columns.end))
+            yield from self.loads.load(
+                tile.image, buffer, box.blocks, (rows.first, rows.end), (columns.first, columns.end)
+            )
         return buffer
 
     def _image(self, image: int, blocks: tuple[int, int], end: int):
         """The whole image's buffer, with the rows before `end` of some blocks loaded."""
         job = self.job
-        buffer = self._staged(self._slot(image), (0, job.blocks), Span(0, job.height, 0), Span(0, job.width, 0))
+        buffer = self.loads.staged(self._slot(image), (0, job.blocks), Span(0, job.height, 0), Span(0, job.width, 0))
         first = self.loaded[image].get(blocks, 0)
         if first < end:
             self.loaded[image][blocks] = end
-            yield from self._load(image, buffer, blocks, (first, end), (0, job.width))
+            yield from self.loads.load(image, buffer, blocks, (first, end), (0, job.width))
         return buffer
 
     def _slot(self, key) -> int:
@@ -209,101 +177,6 @@ class _Layer:
             address = self.input.take(key, self.plan.input[0])
             self.loaded[key] = {}
         return address
-
-    def _staged(self, base: int, blocks: tuple[int, int], rows: Span, columns: Span) -> Buffer:
-        """A staging buffer's layout: as the tensor's, so that what is contiguous there is contiguous here."""
-        height, width = rows.end - rows.first, columns.end - columns.first
-        if self._blocks_in_rows(self.job.source) and self.job.gather is None:
-            return Buffer(base, width, blocks[1] * width, blocks[0], rows.first, columns.first)
-        return Buffer(base, height * width, width, blocks[0], rows.first, columns.first)
-
-    def _load(self, image: int, buffer: Buffer, blocks, rows, columns) -> Iterator[Step]:
-        """Load blocks (first, count), rows and columns [first, end) of an image into their places in `buffer`."""
-        if self.job.gather is not None:
-            yield from self._gather(image, buffer, blocks, rows, columns)
-            return
-        strides, width = self.job.source, columns[1] - columns[0]
-        start = image * strides.image + blocks[0] * strides.block + rows[0] * strides.row + columns[0]
-        height = rows[1] - rows[0]
-        sram = buffer.address(blocks[0], rows[0], columns[0])
-        full = width == self.job.width
-        if full and self._blocks_in_rows(strides):
-            yield from self._copy(start, sram, (height, strides.row, buffer.row), blocks[1] * width)
-        elif full and height * width <= MAX_COUNT:
-            yield from self._copy(start, sram, (blocks[1], strides.block, buffer.block), height * width)
-        else:
-            for block in range(blocks[1]):
-                yield from self._copy(
-                    start + block * strides.block, sram + block * buffer.block, (height, strides.row, buffer.row), width
-                )
-
-    def _copy(self, start: int, sram: int, lines: tuple[int, int, int], words: int) -> Iterator[Step]:
-        """LOAD.A of (count, stride in memory, stride in SRAM) lines of neighbouring words from word `start` on."""
-        array, (count, pitch, stride) = self.config.array, lines
-        if pitch == stride == words:
-            count, words = 1, count * words
-        for line in range(0, count, MAX_COUNT):
-            for word in range(0, words, MAX_COUNT):
-                rows, cols = min(MAX_COUNT, count - line), min(MAX_COUNT, words - word)
-                constants = {
-                    "CONFIG.LOAD_A.source": {
-                        "row_pitch": pitch * array & OFFSET_MASK,
-                        "height": rows,
-                        "row_step": 1,
-                        "row_bytes": cols * array,
-                    },
-                    "CONFIG.LOAD_A.window": {
-                        "step": array,
-                        "length": array,
-                        "lane": 0,
-                        "zero_point": 0,
-                        "row_stride": stride,
-                    },
-                }
-                yield self._step(
-                    "LOAD.A",
-                    constants,
-                    region=self.source.region,
-                    sram=sram + line * stride + word,
-                    rows=rows,
-                    cols=cols,
-                    offset=self.source.offset + (start + line * pitch + word) * array,
-                    x0=0,
-                    y0=0,
-                )
-
-    def _gather(self, image: int, buffer: Buffer, blocks, rows, columns) -> Iterator[Step]:
-        """LOAD.A passes that pack kernel taps into words."""
-        gather, height, cols = self.job.gather, rows[1] - rows[0], columns[1] - columns[0]
-        source = {
-            "row_pitch": gather.row_step * gather.row_bytes,
-            "height": gather.height,
-            "row_step": gather.row_step,
-            "row_bytes": gather.row_bytes,
-        }
-        for item in gather.passes:
-            if not blocks[0] <= item.word < blocks[0] + blocks[1]:
-                continue
-            y0 = rows[0] * gather.row_step - gather.top + item.dy
-            offset = self.source.offset + image * self.job.source.image + y0 * gather.row_bytes
-            window = {
-                "step": gather.step,
-                "length": item.length,
-                "lane": item.lane,
-                "zero_point": self.job.zero_point,
-                "row_stride": buffer.row,
-            }
-            yield self._step(
-                "LOAD.A",
-                {"CONFIG.LOAD_A.source": source, "CONFIG.LOAD_A.window": window},
-                region=self.source.region,
-                offset=offset & OFFSET_MASK,
-                sram=buffer.address(item.word, rows[0], columns[0]),
-                rows=height,
-                cols=cols,
-                x0=columns[0] * gather.step - gather.left + item.dx,
-                y0=y0,
-            )
 
     def _execute(self, tile: Tile, box: Box, buffer: Buffer, spans, weight: int, acc: int, accumulate: bool) -> Step:
         """Coordinates are relative to the first input row and column that exist for this tile and box."""
@@ -374,7 +247,3 @@ class _Layer:
 
     def _step(self, name: str, constants: Mapping | None = None, **fields: int) -> Step:
         return Step(name, fields, constants or {}, self.job.index)
-
-    @staticmethod
-    def _blocks_in_rows(strides: Strides) -> bool:
-        return strides.block < strides.row

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from systolith.compiler.access import STAGE_WEIGHTS, UNIT_OF, Access, accesses
-from systolith.compiler.schedule import Step
+from systolith.compiler.step import Step
 from systolith.config import Config
 from systolith.isa import Unit
 

@@ -193,22 +193,23 @@ def _estimate(
 ) -> Plan:
     rows, columns = _spans(job, heights, widths)
     sizes = [h * w for h in heights for w in widths]
+    count = len(sizes)
     if keep == Keep.RESIDENT:
-        inputs = [0] * len(sizes)
+        loads = [(0, 0)] * count
     elif keep == Keep.IMAGE:
         ends = [0, *(span.end for span in rows)]
-        inputs = [
-            max(0, ends[i + 1] - max(ends[: i + 1])) * job.width * (x == 0)
-            for i in range(len(heights))
-            for x in range(len(widths))
-        ]
+        new = [max(0, ends[i + 1] - max(ends[: i + 1])) for i in range(len(heights))]
+        loads = [(n, job.width) if x == 0 else (0, 0) for n in new for x in range(len(widths))]
     else:
-        inputs = [(row.end - row.first) * (column.end - column.first) for row in rows for column in columns]
-    several = len(sizes) * job.images > 1
+        loads = [(row.end - row.first, column.end - column.first) for row in rows for column in columns]
+    # Whole rows follow each other in memory; parts of rows, and gathered ones, come line by line.
+    whole_rows = job.gather is None and (keep == Keep.IMAGE or len(widths) == 1)
+    several = count * job.images > 1
     shape = Shape(
         heights,
         widths,
-        inputs,
+        [height * width for height, width in loads],
+        [min(height, 1) if whole_rows else height for height, _ in loads],
         boxes,
         group,
         resident=keep == Keep.RESIDENT,

@@ -147,7 +147,8 @@ class _Machine:
     def _load_a(self, index: int, instruction: Instruction, now: int) -> None:
         c = self.constants[index]
         window = instruction["cols"] * min(c["step"], c["row_bytes"]) // self.config.axi_bytes
-        self._request(Unit.LOAD_A, index, instruction["rows"] * max(1, instruction["cols"], window), now)
+        line = max(instruction["cols"], window, READ_LATENCY // self.config.axi_outstanding)
+        self._request(Unit.LOAD_A, index, instruction["rows"] * line, now)
 
     def _request(self, unit: int, index: int, beats: int, now: int) -> None:
         """Queue the bursts of a load; the unit goes on to its next instruction when they are asked for."""

@@ -11,22 +11,18 @@ from .graphs import conv_graph, random_graph
 
 LISTING = """\
      0  LOAD.W                 region=1 offset=0 sram=0 words=4 target=0 signal=execute
-     1  CONFIG.LOAD_A.source   row_pitch=16 height=1 row_step=1 row_bytes=8
+     1  CONFIG.LOAD_A.source   row_pitch=16 height=1 row_step=1 row_bytes=16
      2  CONFIG.LOAD_A.window   step=4 length=4 lane=0 zero_point=0 row_stride=4
-     3  LOAD.A                 region=2 sram=0 rows=1 cols=2 offset=0 x0=0 y0=0 signal=execute
-     4  CONFIG.EXECUTE.input   height=1 width=2 row_stride=2 block_stride=4 zero_point=89
+     3  LOAD.A                 region=2 offset=0 sram=0 rows=1 cols=4 x0=0 y0=0 signal=execute
+     4  CONFIG.EXECUTE.input   height=2 width=2 row_stride=2 block_stride=4 zero_point=89
      5  CONFIG.EXECUTE.kernel  kernel_y=1 kernel_x=1 blocks=1 stride_y=1 stride_x=1 dilation_y=1 dilation_x=1
-     6  EXECUTE                act=0 weight=0 y0=0 x0=0 rows=1 cols=2 acc=0 accumulate=0 wait=load_w,load_a signal=sfu
+     6  EXECUTE                act=0 weight=0 y0=0 x0=0 rows=2 cols=2 acc=0 accumulate=0 wait=load_w,load_a signal=sfu
      7  LOAD.W                 region=1 offset=64 sram=0 words=8 target=1 signal=sfu
      8  CONFIG.SFU.output      zero_point=-28 clamp_min=-92 clamp_max=97 row_stride=2
-     9  SFU                    mode=0 acc=0 dst=506 rows=1 cols=2 param=0 wait=load_w,execute signal=store
+     9  SFU                    mode=0 acc=0 dst=500 rows=2 cols=2 param=0 wait=load_w,execute signal=store
     10  CONFIG.STORE.target    row_pitch=8 row_stride=2
-    11  STORE                  region=3 sram=506 rows=1 cols=2 offset=0 wait=sfu
-    12  LOAD.A                 region=2 sram=2 rows=1 cols=2 offset=8 x0=0 y0=0 signal=execute
-    13  EXECUTE                act=2 weight=0 y0=0 x0=0 rows=1 cols=2 acc=32 accumulate=0 wait=load_a signal=sfu
-    14  SFU                    mode=0 acc=32 dst=508 rows=1 cols=2 param=0 wait=execute signal=store
-    15  STORE                  region=3 sram=508 rows=1 cols=2 offset=8 wait=sfu
-    16  END"""
+    11  STORE                  region=3 offset=0 sram=500 rows=1 cols=4 wait=sfu
+    12  END"""
 
 
 def test_listing():

@@ -11,6 +11,7 @@ from systolith.compiler.timeline import estimate
 from systolith.errors import SystolithError
 from systolith.isa import Region
 from systolith.program import Layout, from_bytes, to_bytes
+from systolith.sim import run as backends
 from systolith.sim.layers import random_layer
 
 from .graphs import CONFIGS, conv_graph, random_graph, reference, run
@@ -94,6 +95,15 @@ def test_models_compile(kind):
         layers = program.meta["layers"]
         assert [set(layer) >= {"name", "op", "macs", "first", "last"} for layer in layers] == [True] * len(layers)
         assert all(a["last"] < b["first"] for a, b in pairwise(layers))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_models_compute_what_golden_and_onnxruntime_do(name):
+    for seed in range(12):
+        model, inputs = random_layer(np.random.default_rng(seed))
+        program = compile_model(model, CONFIGS[name])
+        outputs, _ = backends.run(program, inputs, CONFIGS[name], "isa", backends.Options(seed=seed))
+        assert backends.check(program, inputs, outputs).passed, seed
 
 
 def test_sums_that_leave_int32_are_refused():

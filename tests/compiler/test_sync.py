@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from systolith.compiler.compile import compile_graph, compile_levels, plan_graph
+from systolith.compiler.compile import compile_graph, compile_levels
+from systolith.compiler.plan import plan_graph
 from systolith.compiler.schedule import schedule
 from systolith.compiler.sync import synchronize
 

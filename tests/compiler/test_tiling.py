@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from systolith.compiler.jobs import candidates, plain
+from systolith.compiler.jobs import plain
+from systolith.compiler.packing import candidates
 from systolith.compiler.tiling import Keep, choose_plan, input_span, split_kernel
 from systolith.config import PRESETS
 from systolith.errors import SystolithError

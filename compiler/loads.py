@@ -1,0 +1,135 @@
+"""Loads of a layer's input from memory into staging buffers: copies of blocked tensors, and gathered pixels."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from systolith.compiler.jobs import Job, Strides
+from systolith.compiler.memory import Place
+from systolith.compiler.step import Step
+from systolith.compiler.tiling import MAX_COUNT, Span
+
+__all__ = ["Buffer", "InputLoads"]
+
+OFFSET_MASK = (1 << 32) - 1
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Where input words are: word (block, y, x) at base + (block - b0) * block + (y - y0) * row + x - x0."""
+
+    base: int
+    block: int
+    row: int
+    b0: int = 0
+    y0: int = 0
+    x0: int = 0
+
+    def address(self, block: int, y: int, x: int) -> int:
+        return self.base + (block - self.b0) * self.block + (y - self.y0) * self.row + x - self.x0
+
+
+@dataclass(frozen=True, eq=False)
+class InputLoads:
+    """The steps that bring parts of a job's input from `source` into activation SRAM."""
+
+    job: Job
+    source: Place
+    array: int
+
+    def staged(self, base: int, blocks: tuple[int, int], rows: Span, columns: Span) -> Buffer:
+        """A staging buffer's layout: as the tensor's, so that what is contiguous there is contiguous here."""
+        height, width = rows.end - rows.first, columns.end - columns.first
+        if _blocks_in_rows(self.job.source) and self.job.gather is None:
+            return Buffer(base, width, blocks[1] * width, blocks[0], rows.first, columns.first)
+        return Buffer(base, height * width, width, blocks[0], rows.first, columns.first)
+
+    def load(self, image: int, buffer: Buffer, blocks, rows, columns) -> Iterator[Step]:
+        """Load blocks (first, count), rows and columns [first, end) of an image into their places in `buffer`."""
+        if self.job.gather is not None:
+            yield from self._gather(image, buffer, blocks, rows, columns)
+            return
+        strides, width = self.job.source, columns[1] - columns[0]
+        start = image * strides.image + blocks[0] * strides.block + rows[0] * strides.row + columns[0]
+        height = rows[1] - rows[0]
+        sram = buffer.address(blocks[0], rows[0], columns[0])
+        full = width == self.job.width
+        if full and _blocks_in_rows(strides):
+            yield from self._copy(start, sram, (height, strides.row, buffer.row), blocks[1] * width)
+        elif full and height * width <= MAX_COUNT:
+            yield from self._copy(start, sram, (blocks[1], strides.block, buffer.block), height * width)
+        else:
+            for block in range(blocks[1]):
+                yield from self._copy(
+                    start + block * strides.block, sram + block * buffer.block, (height, strides.row, buffer.row), width
+                )
+
+    def _copy(self, start: int, sram: int, lines: tuple[int, int, int], words: int) -> Iterator[Step]:
+        """LOAD.A of (count, stride in memory, stride in SRAM) lines of neighbouring words from word `start` on."""
+        array, (count, pitch, stride) = self.array, lines
+        if pitch == stride == words:
+            count, words = 1, count * words
+        for line in range(0, count, MAX_COUNT):
+            for word in range(0, words, MAX_COUNT):
+                rows, cols = min(MAX_COUNT, count - line), min(MAX_COUNT, words - word)
+                constants = {
+                    "CONFIG.LOAD_A.source": {
+                        "row_pitch": pitch * array & OFFSET_MASK,
+                        "height": rows,
+                        "row_step": 1,
+                        "row_bytes": cols * array,
+                    },
+                    "CONFIG.LOAD_A.window": {
+                        "step": array,
+                        "length": array,
+                        "lane": 0,
+                        "zero_point": 0,
+                        "row_stride": stride,
+                    },
+                }
+                yield self._step(
+                    constants,
+                    offset=self.source.offset + (start + line * pitch + word) * array,
+                    sram=sram + line * stride + word,
+                    rows=rows,
+                    cols=cols,
+                    x0=0,
+                    y0=0,
+                )
+
+    def _gather(self, image: int, buffer: Buffer, blocks, rows, columns) -> Iterator[Step]:
+        """LOAD.A passes that pack kernel taps into words."""
+        gather, height, cols = self.job.gather, rows[1] - rows[0], columns[1] - columns[0]
+        source = {
+            "row_pitch": gather.row_step * gather.row_bytes,
+            "height": gather.height,
+            "row_step": gather.row_step,
+            "row_bytes": gather.row_bytes,
+        }
+        for item in gather.passes:
+            if not blocks[0] <= item.word < blocks[0] + blocks[1]:
+                continue
+            y0 = rows[0] * gather.row_step - gather.top + item.dy
+            offset = self.source.offset + image * self.job.source.image + y0 * gather.row_bytes
+            window = {
+                "step": gather.step,
+                "length": item.length,
+                "lane": item.lane,
+                "zero_point": self.job.zero_point,
+                "row_stride": buffer.row,
+            }
+            yield self._step(
+                {"CONFIG.LOAD_A.source": source, "CONFIG.LOAD_A.window": window},
+                offset=offset & OFFSET_MASK,
+                sram=buffer.address(item.word, rows[0], columns[0]),
+                rows=height,
+                cols=cols,
+                x0=columns[0] * gather.step - gather.left + item.dx,
+                y0=y0,
+            )
+
+    def _step(self, constants: Mapping, **fields: int) -> Step:
+        return Step("LOAD.A", {"region": self.source.region, **fields}, constants, self.job.index)
+
+
+def _blocks_in_rows(strides: Strides) -> bool:
+    return strides.block < strides.row
