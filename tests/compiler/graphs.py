@@ -6,7 +6,7 @@ from systolith.compiler.ir import Conv, Graph, Port, Value, verify
 from systolith.config import PRESETS, Config
 from systolith.numerics import requantize
 from systolith.program import Program
-from systolith.sim.image import build
+from systolith.sim.image import Image, build
 from systolith.sim.isa_sim import simulate
 
 CONFIGS = {
@@ -98,7 +98,12 @@ def random_graph(rng: np.random.Generator, depth: int = 1, channels: int = 40, s
 
 
 def reference(graph: Graph, x: np.ndarray) -> np.ndarray:
-    """The network's output: int64 sums, then the contract's requantization."""
+    """The network's output."""
+    return reference_values(graph, x)[graph.outputs[0].value]
+
+
+def reference_values(graph: Graph, x: np.ndarray) -> dict[str, np.ndarray]:
+    """All values: int64 sums, then the contract's requantization."""
     values = {graph.inputs[0].value: x}
     for layer in graph.layers:
         zero_point, out = graph.values[layer.input].zero_point, graph.values[layer.output]
@@ -119,16 +124,21 @@ def reference(graph: Graph, x: np.ndarray) -> np.ndarray:
             sums += np.einsum("bchw,oc->bohw", window, layer.weights[:, :, ky, kx].astype(np.int64))
         acc = (sums + layer.bias[:, None, None]).astype(np.int32)
         values[layer.output] = requantize(acc, layer.scale[:, None, None], out.zero_point, layer.low, layer.high)
-    return values[graph.outputs[0].value]
+    return values
 
 
 def run(program: Program, config: Config, x: np.ndarray, seed: int | None = None) -> np.ndarray:
     """The program's output on the instruction simulator; with a seed, units overtake each other at random."""
+    return execute(program, config, x, seed).output(program.outputs[0], config.array)
+
+
+def execute(program: Program, config: Config, x: np.ndarray, seed: int | None = None) -> Image:
+    """The memory after a run."""
     memory = build(program, {program.inputs[0].name: x}, seed)
     before = memory.copy()
     simulate(program.code, config, memory, seed)
     assert not memory.stray_writes(before)
-    return memory.output(program.outputs[0], config.array)
+    return memory
 
 
 def _port(name: str, values) -> Port:

@@ -1,5 +1,6 @@
 """Programs compute what the graph says, on every configuration, in every order their tokens allow; and fast enough."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +15,7 @@ from systolith.program import Layout, from_bytes, to_bytes
 from systolith.sim import run as backends
 from systolith.sim.layers import random_layer
 
-from .graphs import CONFIGS, conv_graph, random_graph, reference, run
+from .graphs import CONFIGS, conv_graph, execute, random_graph, reference, reference_values, run
 
 NAMES = ["tiny4", "ecp5_8", "odd12", "edge16"]
 
@@ -69,6 +70,26 @@ def test_tensors_too_large_for_the_chip(name):
     graph = conv_graph(np.random.default_rng(2), (1, 5, size, size), [conv(6), conv(7, 1), conv(5, 3, 2), conv(4)])
     program = agrees(graph, CONFIGS[name])
     assert program.scratch_bytes > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [5, 20])
+def test_values_with_several_readers(name, size):
+    """The input is read twice; a value is read twice and is an output as well."""
+    rng = np.random.default_rng(size)
+    graph = conv_graph(rng, (2, 3, size, size), [conv(9), conv(4), conv(6, 1)])
+    first, second, third = graph.layers
+    third = replace(third, input=first.output, weights=np.resize(third.weights, (6, 9, 1, 1)))
+    fourth = replace(first, name="conv3", output="v3")
+    values = {**graph.values, "v3": replace(graph.values["v0"], name="v3")}
+    ports = [replace(graph.outputs[0], name=n, value=n, shape=values[n].dims) for n in ("v0", "v1", "v2", "v3")]
+    graph = replace(graph, values=values, layers=(first, second, third, fourth), outputs=tuple(ports))
+    x = rng.integers(-128, 128, values["x"].dims).astype(np.int8)
+    program = compile_graph(graph, CONFIGS[name])
+    memory = execute(program, CONFIGS[name], x, seed=1)
+    expected = reference_values(graph, x)
+    for tensor in program.outputs:
+        assert (memory.output(tensor, program.array) == expected[tensor.name]).all(), tensor.name
 
 
 def test_small_networks_stay_on_the_chip():
