@@ -220,7 +220,9 @@ class Extractor(wiring.Component):
                 cut.signal.eq(row.context.signal),
             ]
             # Cycle 2: bytes to their lanes, zero point where there are none.
-            moved = (beats >> Cat(Const(0, 3), byte))[: 8 * n]
+            # A signal, for an expression is written out again for each of its uses.
+            moved = Signal(8 * n)
+            m.d.comb += moved.eq(beats >> Cat(Const(0, 3), byte))
             m.d.sync += [word.valid.eq(valid), word.p.eq(cut)]
             for lane in range(n):
                 exists = (low <= lane) & (lane < high)
