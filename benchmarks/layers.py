@@ -2,6 +2,7 @@
 and how fast the simulators run. Weights and activations come from memory and outputs go there; nothing is left out.
 """
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +93,7 @@ def main(config: Config) -> None:
         lost.add_column(title, justify="right")
     for layer in LAYERS:
         report = measure(layer, config)
+        print(f"{layer.name}: {report['cycles']:,} cycles", file=sys.stderr, flush=True)
         table.add_row(layer.name, f"{report['macs']:,}", f"{report['cycles']:,}", percent(report["utilization"]),
                       str(report["mismatches"]["golden"]), _speed(report))  # fmt: skip
         lost.add_row(layer.name, *(percent(share) for share in _losses(report, config)),

@@ -63,8 +63,8 @@ class Case:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`kind`: "equal" (to both, bit for bit), "one step" (equal to golden; within a step of ONNX Runtime, which computed
-    it in float), "golden only" (this processor's ONNX Runtime saturates), "refused" (by the compiler), "FAILED"."""
+    """`kind`: "equal" (to both, bit for bit), "one step" (equal to golden; within a step of ONNX Runtime, which
+    computed it in float), "golden only" (this processor's ONNX Runtime saturates), "refused" (by the compiler), "FAILED"."""
 
     seed: int
     kind: str

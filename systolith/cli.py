@@ -73,7 +73,7 @@ def run(
     ] = False,
     output: Annotated[Path | None, typer.Option("--output", help=".npz to write, by output name")] = None,
     report: Annotated[Path | None, typer.Option(help="JSON to write")] = None,
-    waves: Annotated[Path | None, typer.Option(help="waveform to write: .fst or .vcd (rtl and cocotb)")] = None,
+    waves: Annotated[Path | None, typer.Option(help="waveform to write: .fst or .vcd (backend rtl)")] = None,
     batch: Batch = 1,
     seed: Seed = 1,
 ) -> None:

@@ -351,7 +351,7 @@ def decode_program(code: bytes) -> Iterator[Instruction]:
         raise SystolithError(f"Code must be a multiple of {INSTRUCTION_BYTES} bytes, not {len(code)}")
     for index in range(len(code) // INSTRUCTION_BYTES):
         start = index * INSTRUCTION_BYTES
-        yield decode(code[start:start + INSTRUCTION_BYTES], index)
+        yield decode(code[start : start + INSTRUCTION_BYTES], index)
 
 
 def disassemble(instruction: Instruction) -> str:
