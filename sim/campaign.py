@@ -63,8 +63,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`kind`: "equal" (to both, bit for bit), "one step" (equal to golden; within a step of ONNX Runtime, which
-    computed it in float), "golden only" (this processor's ONNX Runtime saturates), "refused" (by the compiler), "FAILED"."""
+    """What became of a case; `kind` is one of
+
+    - "equal": to golden and to ONNX Runtime, bit for bit,
+    - "one step": equal to golden, within a step of ONNX Runtime, which computed it in float,
+    - "golden only": equal to golden; this processor's ONNX Runtime saturates,
+    - "refused": by the compiler,
+    - "FAILED": anything else.
+    """
 
     seed: int
     kind: str
