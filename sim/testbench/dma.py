@@ -244,15 +244,19 @@ class Bursts:
 
     def __init__(self, bench: Environment, regions: list[tuple[int, int]]):
         self.bench, self.regions = bench, regions
+        # Bursts requested; beats requested, and transferred.
         self.requested = {"ar": 0, "aw": 0}
-        self.beats = {"ar": 0, "aw": 0}
+        self.beats = {"ar": 0, "aw": 0, "r": 0, "w": 0}
 
     async def run(self) -> None:
         """Every cycle, forever."""
         dut = self.bench.dut
         ports = {p: [getattr(dut, f"axi__{p}{s}") for s in ("valid", "ready", "addr", "len")] for p in ("ar", "aw")}
+        data = {p: [getattr(dut, f"axi__{p}{s}") for s in ("valid", "ready")] for p in ("r", "w")}
         while True:
             await RisingEdge(self.bench.clock)
+            for prefix, (valid, ready) in data.items():
+                self.beats[prefix] += int(valid.value) & int(ready.value)
             for prefix, (valid, ready, address, length) in ports.items():
                 if valid.value and ready.value:
                     self._check(int(address.value), int(length.value) + 1)
