@@ -36,12 +36,14 @@ async def random_layers(dut):
     await bench.start()
     expected = np.zeros((config.acc_depth, config.array), np.int32)
     for run in range(PROGRAMS):
-        bench.token_rate, bench.issue_rate = rng.choice([(1.0, 1.0), (1.0, 0.3), (0.1, 1.0), (0.5, 0.5)])
-        layers = [random_layer(rng, config) for _ in range(rng.randint(1, 10))]
+        bench.token_rate, bench.issue_rate = ((1.0, 1.0), (1.0, 0.3), (0.1, 1.0), (0.5, 0.5))[run % 4]
+        width = (1, config.array - 1, config.array + 1)[run % 3]
+        layers = [random_layer(rng, config, rows=1, cols=width), random_layer(rng, config, far=1)]
+        layers += [random_layer(rng, config) for _ in range(rng.randint(0, 8))]
         for i in range(1, len(layers)):
             before = layers[i - 1]
             acc = before.execute["acc"] + before.outputs - rng.randint(1, min(4, before.outputs))
-            if rng.random() < 0.4 and acc % config.acc_half + layers[i].outputs <= config.acc_half:
+            if rng.random() < 0.6 and acc % config.acc_half + layers[i].outputs <= config.acc_half:
                 layers[i] = moved(layers[i], acc)
                 bench.cover("adds to rows just written", layers[i].execute["accumulate"])
         for layer in layers:

@@ -128,6 +128,7 @@ class ExecuteHost(Environment):
         self.taken.clear()
         self.trace.clear()
         await with_timeout(self.issue(instructions, first), 5, "ms")
+        await self.cycles(1)
         while self.dut.unit__busy.value:
             await RisingEdge(self.clock)
         await self.cycles(2)

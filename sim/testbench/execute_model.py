@@ -65,7 +65,8 @@ def execute(layer: Layer, activations: NDArray[np.int8], weights: NDArray[np.int
 
 
 def random_layer(rng: random.Random, config: Config, **fixed: int) -> Layer:
-    """Any layer whose accesses are inside the memories; `fixed` sets fields of EXECUTE or of the kernel."""
+    """Any layer whose accesses are inside the memories; `fixed` sets `rows`, `cols`, `accumulate`, fields of the
+    kernel, or `far`: positions at the ends of what the fields can say."""
     while True:
         layer = _draw(rng, config, fixed)
         if layer.tiles * config.array > config.weight_depth:
@@ -77,7 +78,7 @@ def random_layer(rng: random.Random, config: Config, **fixed: int) -> Layer:
 
 
 def _draw(rng: random.Random, config: Config, fixed: dict[str, int]) -> Layer:
-    far = rng.random() < 0.2
+    far = fixed.get("far", rng.random() < 0.2)
     cols = fixed.get(
         "cols", rng.choice([1, 2, 3, config.array, rng.randint(1, min(config.acc_half, 3 * config.array))])
     )
@@ -96,7 +97,6 @@ def _draw(rng: random.Random, config: Config, fixed: dict[str, int]) -> Layer:
     }
     y0, x0 = rng.randint(-3, 5), rng.randint(-3, 5)
     if far:
-        # Positions at the ends of what the fields can say.
         kernel.update({name: rng.choice([0, 1, 255]) for name in ("stride_y", "stride_x", "dilation_y", "dilation_x")})
         y0, x0 = (rng.choice([-8192, -1000, 0, 8191]) for _ in range(2))
     kernel.update({name: value for name, value in fixed.items() if name in kernel})
