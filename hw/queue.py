@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Module, Shape, Value
 from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.fifo import SyncFIFO, SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 __all__ = ["Queue"]
@@ -22,7 +22,8 @@ class Queue(wiring.Component):
     -------
     i : In(stream of shape), o : Out(stream of shape)
 
-    An entry can be read in the cycle after it was written. One in and one out every cycle. `i` is refused when full.
+    An entry can be read in the cycle after it was written. One in and one out every cycle (with one entry, every
+    other cycle). `i` is refused when full.
     """
 
     i: stream.Interface
@@ -34,7 +35,9 @@ class Queue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.fifo = fifo = SyncFIFO(width=Shape.cast(self.shape).width, depth=self.depth)
+        # A single entry is a register: a memory of one word would have an address of no bits.
+        kind = SyncFIFOBuffered if self.depth == 1 else SyncFIFO
+        m.submodules.fifo = fifo = kind(width=Shape.cast(self.shape).width, depth=self.depth)
         m.d.comb += [
             fifo.w_data.eq(self.i.payload),
             fifo.w_en.eq(self.i.valid),
