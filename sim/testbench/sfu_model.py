@@ -115,7 +115,7 @@ def random_instructions(config: Config, rng: random.Random, count: int) -> list[
             continue
         rows, cols = rng.choice(((1, 1), (1, rng.randint(1, 5)), (rng.randint(1, 4), rng.randint(1, 5))))
         if rng.random() < 0.05:
-            rows, cols = 1, config.acc_half
+            rows, cols = 1, min(config.acc_half, 256)
         cols = max(min(cols, config.acc_half // rows), 1)
         rows = min(rows, config.acc_half // cols)
         acc = rng.choice((0, 1)) * config.acc_half + rng.choice((0, config.acc_half - rows * cols))
