@@ -160,7 +160,7 @@ async def given_program(dut):
     host.stall(request["stall"])
     started = time.perf_counter()
     try:
-        m = await host.run(image, b"", request["watchdog"], timeout=1 << 40)
+        m = await host.run(image, bytes(image.region(Region.CODE)), request["watchdog"], timeout=1 << 40)
         answer = {"cycles": m.cycles, "counters": dict(m.counters), "seconds": time.perf_counter() - started}
     except HardwareFault as fault:
         answer = {"code": fault.code, "unit": int(fault.unit), "index": fault.index, "detail": fault.detail}
