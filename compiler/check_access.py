@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import gcd
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,7 +166,7 @@ def _in_sram(where: str, cells: NDArray[np.int64], depth: int, name: str) -> NDA
     return cells
 
 
-def _in_region(where: str, region: int, starts: NDArray[np.int64], count: int, regions: Mapping[Region, int]) -> None:
+def _in_region(where: str, region: int, starts: NDArray[np.int64], count: int, regions: Mapping[Any, int]) -> None:
     limit, end = regions.get(region, 0), int(starts.max()) + count
     if end > limit:
         raise SystolithError(

@@ -86,7 +86,7 @@ def _tensor(graph: Graph, port: Port, places: Mapping[str, Place], packed: set[s
         port.name,
         port.shape,
         port.dtype,
-        place.region,
+        place.home,
         place.offset,
         value.dims,
         port.order,

@@ -59,7 +59,7 @@ def emit_asm(instructions: Sequence[Instruction]) -> str:
 def _tiles(item: Planned) -> str:
     job, plan = item.job, item.plan
     places = [
-        f"{name} {'word ' + str(place.sram) if place.sram is not None else f'{place.region.name}+{place.offset}'}"
+        f"{name} {'word ' + str(place.sram) if place.sram is not None else f'{place.home.name}+{place.offset}'}"
         for name, place in ((job.layer.input, item.source), (job.layer.output, item.target))
     ]
     return "\n".join(

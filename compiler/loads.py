@@ -99,6 +99,7 @@ class InputLoads:
     def _gather(self, image: int, buffer: Buffer, blocks, rows, columns) -> Iterator[Step]:
         """LOAD.A passes that pack kernel taps into words."""
         gather, height, cols = self.job.gather, rows[1] - rows[0], columns[1] - columns[0]
+        assert gather is not None
         source = {
             "row_pitch": gather.row_step * gather.row_bytes,
             "height": gather.height,
@@ -128,7 +129,7 @@ class InputLoads:
             )
 
     def _step(self, constants: Mapping, **fields: int) -> Step:
-        return Step("LOAD.A", {"region": self.source.region, **fields}, constants, self.job.index)
+        return Step("LOAD.A", {"region": self.source.home, **fields}, constants, self.job.index)
 
 
 def _blocks_in_rows(strides: Strides) -> bool:

@@ -23,6 +23,18 @@ class Place:
     region: Region | None
     offset: int = 0
 
+    @property
+    def word(self) -> int:
+        """`sram` of a tensor that is known to be there."""
+        assert self.sram is not None
+        return self.sram
+
+    @property
+    def home(self) -> Region:
+        """`region` of a tensor that is known to be in memory."""
+        assert self.region is not None
+        return self.region
+
 
 class Ring:
     """Buffers in a part of an SRAM, handed out in turn; a new one takes the place of the oldest ones.
@@ -96,7 +108,7 @@ def place_tensors(graph: Graph, config: Config, spilled: frozenset[str]) -> tupl
 def largest_hole(places: Mapping[str, Place], graph: Graph, config: Config, index: int) -> tuple[int, int]:
     """First word and size of the largest part of activation SRAM that no tensor alive at layer `index` takes."""
     taken = sorted(
-        (places[name].sram, places[name].sram + words_of(graph, name, config.array))
+        (places[name].word, places[name].word + words_of(graph, name, config.array))
         for name, (first, last) in lifetimes(graph).items()
         if first <= index <= last and places[name].sram is not None
     )

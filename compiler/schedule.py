@@ -146,7 +146,7 @@ class _Layer:
         """The buffer with the input of a tile and box, loaded if need be."""
         job = self.job
         if self.plan.keep == Keep.RESIDENT:
-            return Buffer(self.source.sram + tile.image * job.source.image, job.source.block, job.source.row)
+            return Buffer(self.source.word + tile.image * job.source.image, job.source.block, job.source.row)
         if self.plan.keep == Keep.IMAGE:
             return (yield from self._image(tile.image, box.blocks, spans[0].end))
         rows, columns = spans if self.plan.keep == Keep.BOX else self._spans(tile, whole(job))

@@ -18,9 +18,9 @@ from pathlib import Path
 from filelock import FileLock
 
 import systolith
-from systolith import hw
 from systolith.config import Config
 from systolith.errors import SystolithError
+from systolith.hw import verilog as hardware
 from systolith.hw.verilog import WAIVERS
 from systolith.program import write_whole
 from systolith.sim.toolchain import cache_folder, tools, verilator
@@ -32,7 +32,7 @@ TOP = "systolith"
 RETIRE = tuple(f"retire_{unit}" for unit in ("load_w", "load_a", "execute", "sfu", "store"))
 """Signals of the top, each with `_valid` and `_index`: the instruction that unit retires in this cycle."""
 NATIVE = Path(__file__).parent / "native"
-HARDWARE = Path(hw.__file__).parent
+HARDWARE = Path(hardware.__file__).parent
 CONTRACT = Path(systolith.__file__).parent
 HARNESS = ("harness.h", "memory.h", "harness.cpp")
 FST_LIBRARIES = ("lz4.h", "zlib.h")

@@ -43,8 +43,9 @@ def test_configuration_can_be_read_back(folder: Path):
 
 def test_verilog_has_the_standard_ports(folder: Path):
     text = (folder / "tiny4.v").read_text()
-    ports = re.search(r"^module systolith\((.*?)\);", text, re.S | re.M)[1]
-    names = set(re.findall(r"\w+", ports))
+    ports = re.search(r"^module systolith\((.*?)\);", text, re.S | re.M)
+    assert ports
+    names = set(re.findall(r"\w+", ports[1]))
     expected = {"aclk", "aresetn", "irq"}
     memory_address = "id addr len size burst lock cache prot valid ready"
     memory = {"aw": memory_address, "w": "data strb last valid ready", "b": "id resp valid ready"}
