@@ -8,8 +8,6 @@ from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from systolith.errors import SystolithError
-
 __all__ = ["PE_LATENCY", "ProcessingElement"]
 
 PE_LATENCY = 3
@@ -52,8 +50,6 @@ class ProcessingElement(wiring.Component):
     psum_below: Signal
 
     def __init__(self, psum_bits: int):
-        if not isinstance(psum_bits, int) or psum_bits < 16:
-            raise SystolithError(f"Width of partial sums must be an integer of at least 16, not {psum_bits!r}")
         self.psum_bits = psum_bits
         super().__init__(
             {

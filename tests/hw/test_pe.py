@@ -5,8 +5,6 @@ from dataclasses import replace
 import pytest
 
 from systolith.config import PRESETS
-from systolith.errors import SystolithError
-from systolith.hw.pe import ProcessingElement
 from systolith.sim.testbench import pe_bench
 from systolith.sim.testbench.runner import run_bench
 
@@ -18,8 +16,3 @@ TWELVE = replace(TINY, name="twelve", array=12, sfu_lanes=4, act_banks=3, act_de
 def test_pe(config):
     result = run_bench(pe_bench.component(config), pe_bench.__name__, config, seed=5)
     assert result.passed, result.log
-
-
-def test_width():
-    with pytest.raises(SystolithError, match="Width of partial sums must be an integer of at least 16, not 15"):
-        ProcessingElement(15)
