@@ -91,7 +91,7 @@ def chance(rng: random.Random, probability: float) -> bool:
 class Issue(NamedTuple):
     """An instruction on its way to a unit."""
 
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride]
     word: int
     wait: int
     signal: int
@@ -414,7 +414,7 @@ def refuse(ram: AxiRam, address: int) -> None:
 
     async def read(at: int, length: int) -> bytes:
         await check(at)
-        return ram.read(at % MEMORY_BYTES, length)
+        return bytes(ram.read(at % MEMORY_BYTES, length))
 
     async def write(at: int, data: bytes) -> None:
         await check(at)

@@ -183,7 +183,7 @@ class StoreModel:
     def check(self, position: int) -> None:
         """At retirement: what this instruction wrote, and no later one, is in memory."""
         for address, data in self.pieces.get(position, ()):
-            found = self.dma.ram.read(address, len(data))
+            found = bytes(self.dma.ram.read(address, len(data)))
             for k, (have, _) in enumerate(zip(found, data, strict=True)):
                 if self.writer[address + k] == position:
                     want = self.dma.memory[address + k]
