@@ -85,7 +85,7 @@ def least_cycles(config: Config, latency: int, spans: Iterable[tuple[int, int]],
         first, last = address // config.axi_bytes, (address + count - 1) // config.axi_bytes
         total += max(last - first + 1, steps)
         bursts += last // config.axi_burst - first // config.axi_burst + 1
-    return max(total, (bursts * (latency + 1) + total) // config.axi_outstanding)
+    return max(total, (bursts * (latency + 3) + total) // config.axi_outstanding)
 
 
 async def timed_dma(bench: Environment, latency: int) -> Dma:

@@ -17,11 +17,19 @@ TWELVE = replace(TINY, name="twelve", array=12, sfu_lanes=4, axi_addr_bits=36, a
 BENCHES = (load_activations_bench, load_weights_bench, store_bench, axi_master_bench)
 
 
-@pytest.mark.parametrize("config", [TINY, TWELVE, PRESETS["edge16"]], ids=lambda config: config.name)
+@pytest.mark.parametrize("config", [TINY, TWELVE], ids=lambda config: config.name)
 @pytest.mark.parametrize("bench", BENCHES, ids=lambda bench: bench.NAME)
 def test_dma(bench, config):
     result = run_bench(bench.component(config), bench.__name__, config, seed=1)
     assert result.passed, result.log
+
+
+@pytest.mark.parametrize("bench", BENCHES[:3], ids=lambda bench: bench.NAME)
+def test_throughput(bench):
+    """The standard memory hidden by the standard configuration."""
+    config = PRESETS["edge16"]
+    result = run_bench(bench.component(config), bench.__name__, config, seed=1, testcase="throughput")
+    assert result.passed and result.tests == 1, result.log
 
 
 @pytest.mark.parametrize("longest", [1, 16, 256])
