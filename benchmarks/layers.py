@@ -17,7 +17,7 @@ from systolith.config import Config
 from systolith.sim.inputs import random_inputs
 from systolith.sim.run import check, run
 
-__all__ = ["LAYERS", "Layer", "main", "measure"]
+__all__ = ["LAYERS", "Layer", "losses", "main", "measure"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def main(config: Config) -> None:
         print(f"{layer.name}: {report['cycles']:,} cycles", file=sys.stderr, flush=True)
         table.add_row(layer.name, f"{report['macs']:,}", f"{report['cycles']:,}", percent(report["utilization"]),
                       str(report["mismatches"]["golden"]), _speed(report))  # fmt: skip
-        lost.add_row(layer.name, *(percent(share) for share in _losses(report, config)),
+        lost.add_row(layer.name, *(percent(share) for share in losses(report, config)),
                      f"{report['dram_bytes']['read']:,}", f"{report['dram_bytes']['written']:,}")  # fmt: skip
     show(table)
     show(lost)
@@ -113,7 +113,7 @@ def measure(layer: Layer, config: Config, backend: str = "rtl") -> dict[str, Any
     return {**report, "mismatches": {"golden": found.golden, "onnxruntime": found.onnxruntime}}
 
 
-def _losses(report: dict[str, Any], config: Config) -> list[float]:
+def losses(report: dict[str, Any], config: Config) -> list[float]:
     """Shares of all cycles: partial tiles, waits for weights and for tokens, no instruction, the rest."""
     counters, cycles = report["counters"], report["cycles"]
     work = report["macs"] / config.array**2

@@ -1,0 +1,19 @@
+"""Verilator's lint of the generated Verilog is clean, and it would say so if it were not."""
+
+from systolith import PRESETS
+from systolith.hw import generate
+from systolith.sim import lint
+
+
+def test_generated_verilog_is_clean():
+    assert lint.lint(PRESETS["tiny4"]) == ""
+
+
+def test_a_warning_is_found(monkeypatch, capsys):
+    """A waiver that is missing."""
+    monkeypatch.setattr(generate, "WAIVERS", "`verilator_config\n")
+    found = lint.lint(PRESETS["tiny4"])
+    assert "%Warning" in found
+    monkeypatch.setattr(lint, "lint", lambda _: found)
+    assert lint.main(["tiny4"]) == 1
+    assert "verilator lint of tiny4: warnings" in capsys.readouterr().out
