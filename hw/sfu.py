@@ -117,10 +117,14 @@ class SpecialFunctionUnit(wiring.Component):
         group = delayed(m, step.group, READ_LATENCY, "group_line", reset_less=True)
         constants = delayed(m, step.constants, READ_LATENCY + CONSTANTS_AFTER, "constants_line", reset_less=True)
         values, parameters = Signal(32 * self.lanes), Signal(64 * self.lanes)
-        m.d.comb += [
-            values.eq(self.accumulators.data.word_select(group, len(values))),
-            parameters.eq(self.parameters.data.word_select(group, len(parameters))),
-        ]
+        # A multiplexer, which costs less than the shift of the whole word that `word_select` with a signal is.
+        with m.Switch(group):
+            for i in range(self.groups):
+                with m.Case(i) if i < self.groups - 1 else m.Default():
+                    m.d.comb += [
+                        values.eq(self.accumulators.data.word_select(i, len(values))),
+                        parameters.eq(self.parameters.data.word_select(i, len(parameters))),
+                    ]
         results = Signal(8 * self.lanes)
         for i in range(self.lanes):
             parameter = parameters.word_select(i, 64)
