@@ -23,9 +23,9 @@ class Shape:
 
     `heights`, `widths`: rows and columns of output tiles; `inputs`, `lines`: words of each channel block loaded for
     each tile of an image, and the pieces they come in; `boxes`: K boxes; `group`: output blocks for each round over the
-    tiles; `resident`: the input is in SRAM; `staged`: the output is stored from staging buffers; `reload`: inputs are
-    loaded again for each group, or for each output block (`per_block`); `alone_in`, `alone_out`: only one staging
-    buffer, so nothing overlaps.
+    tiles; `depth`: channel blocks loaded for a tile in the first round; `loaded`: the same in all rounds;
+    `resident`: the input is in SRAM; `staged`: the output is stored from staging buffers; `alone_in`, `alone_out`: only
+    one staging buffer, so nothing overlaps.
     """
 
     heights: Sequence[int]
@@ -34,10 +34,10 @@ class Shape:
     lines: Sequence[int]
     boxes: Sequence[Box]
     group: int
+    depth: int
+    loaded: int
     resident: bool
     staged: bool
-    reload: bool = False
-    per_block: bool = False
     alone_in: bool = False
     alone_out: bool = False
 
@@ -60,7 +60,7 @@ def costs(job: Job, config: Config, shape: Shape) -> Costs:
     """Estimate a layer that runs alone; the memory takes or gives a beat a cycle."""
     array = config.array
     word = max(1.0, array / config.axi_bytes) if job.gather is None else 1.0
-    loads = len(job.gather.passes) if job.gather else job.blocks
+    loads = len(job.gather.passes) * shape.depth / job.blocks if job.gather else shape.depth
     burst = READ_LATENCY / config.axi_outstanding
     tile_loads = [
         loads * max(words * word, lines * burst) for words, lines in zip(shape.inputs, shape.lines, strict=True)
@@ -69,10 +69,8 @@ def costs(job: Job, config: Config, shape: Shape) -> Costs:
     tile_work = [max(m, array) * job.k_tiles for m in sizes]
     block_load = job.k_tiles * array * array / config.axi_bytes
     cached = shape.group * job.k_tiles * array <= config.weight_depth
-    groups = -(-job.out_blocks // shape.group)
     weights = job.out_blocks * block_load * (1 if cached else job.images * len(sizes))
-    times = job.out_blocks if shape.per_block else groups if shape.reload else 1
-    inputs = job.images * sum(tile_loads) * times
+    inputs = job.images * sum(tile_loads) * shape.loaded / shape.depth
     work = job.images * job.out_blocks * sum(tile_work)
     rows = job.images * job.out_blocks * sum(sizes)
     sfu = rows * array / config.sfu_lanes

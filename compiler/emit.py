@@ -29,7 +29,7 @@ def emit_graph(graph: Graph) -> str:
         lines.append(
             f"{layer.op} {layer.name}: {layer.input} -> {_value(graph, layer.output)} "
             f"weights {list(layer.weights.shape)} stride {list(layer.stride)} dilation {list(layer.dilation)} "
-            f"pads {list(layer.pads)} "
+            f"pads {list(layer.pads)} groups {layer.groups} "
             f"clamp [{layer.low}, {layer.high}]"
         )
     lines += [f"output {port.name}: {port.value} -> {port.dtype}{list(port.shape)}" for port in graph.outputs]

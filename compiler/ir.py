@@ -38,8 +38,9 @@ class Conv:
     """A convolution, or what is one to the array (MatMul, Gemm: kernel 1x1, or the whole height x width after Flatten).
 
     out = clamp(rint(float32(sum (x - x_zero_point) * weights + bias) * scale) + out_zero_point, low, high), where x
-    outside the input is x_zero_point. `weights` int8 [O, C / groups, kernel y, kernel x]; `bias` int32 [O]; `scale`
-    float32 [O]; `pads` (top, left, bottom, right). `op` is the ONNX operator, for reports.
+    outside the input is x_zero_point. `weights` int8 [O, C / groups, kernel y, kernel x], where output o reads the
+    channels of group o * groups // O; `bias` int32 [O]; `scale` float32 [O]; `pads` (top, left, bottom, right). `op` is
+    the ONNX operator, for reports.
     """
 
     name: str
@@ -119,6 +120,11 @@ def verify(graph: Graph) -> Graph:
             raise SystolithError(
                 f"Layer '{layer.name}' must have weights for {channels} channels, "
                 f"not {layer.weights.shape[1]} x {layer.groups} groups"
+            )
+        if layer.weights.shape[0] % layer.groups:
+            raise SystolithError(
+                f"Layer '{layer.name}' must have output channels that {layer.groups} groups divide, "
+                f"not {layer.weights.shape[0]}"
             )
         expected = (batch, layer.weights.shape[0], *layer.output_size(height, width))
         if graph.values[layer.output].dims != expected or min(expected) < 1:

@@ -86,13 +86,17 @@ def _convolve(node: Node, x: Quantized, weights: _Weights, bias: Tensor | None) 
         raise node.error(f"input must have 3 or 4 dimensions (1-D or 2-D convolution), not {len(x.shape)}: {x.shape}")
     if weights.values.ndim != spatial + 2:
         raise node.error(f"weights must have {spatial + 2} dimensions, not shape {weights.values.shape}")
-    node.require(attributes, group=1)
-    if weights.values.shape[1] != x.shape[1]:
-        raise node.error(f"weights must be for {x.shape[1]} input channels, not {weights.values.shape[1]}")
+    groups, outputs = attributes["group"], len(weights.values)
+    if groups < 1 or x.shape[1] % groups or outputs % groups:
+        raise node.error(
+            f"attribute 'group' must divide {x.shape[1]} input and {outputs} output channels, not {groups}"
+        )
+    if weights.values.shape[1] * groups != x.shape[1]:
+        raise node.error(f"weights must be for {x.shape[1] // groups} input channels, not {weights.values.shape[1]}")
     shape = geometry(node, attributes, x.shape[2:], weights.values.shape[2:])
     values = weights.values if spatial == 2 else weights.values[:, :, np.newaxis, :]
-    dims, view = bind_image(node, x, len(values), shape.size)
-    return _sum(node, x, _Weights(values, weights.scale), shape, dims, view, bias)
+    dims, view = bind_image(node, x, outputs, shape.size)
+    return _sum(node, x, _Weights(values, weights.scale), shape, dims, view, bias, groups)
 
 
 def _multiply(node: Node, x: Quantized, weights: _Weights, bias: Tensor | None) -> Sum:
@@ -120,6 +124,7 @@ def _sum(
     dims: tuple[int, int, int, int],
     view: View,
     bias: Tensor | None,
+    groups: int = 1,
 ) -> Sum:
     scale = x.array.scale
     assert scale is not None
@@ -137,6 +142,7 @@ def _sum(
         shape.stride,
         shape.dilation,
         shape.pads,
+        groups,
     )
     total = Sum(node, layer, scale, weights.scale, dims, view)
     return total if bias is None else with_bias(node, total, bias)

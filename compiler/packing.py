@@ -12,9 +12,12 @@ __all__ = ["candidates", "packed"]
 
 
 def candidates(graph: Graph, index: int, array: int) -> list[Job]:
-    """Every way to run a layer, plain first. Packing needs an input of the network that nothing else reads."""
+    """Every way to run a layer, plain first. Packing needs an input of the network that nothing else reads, and no
+    groups."""
     layer = graph.layers[index]
     jobs = [plain(graph, index, array)]
+    if layer.groups > 1:
+        return jobs
     inputs = {port.value for port in graph.inputs}
     readers = sum(other.input == layer.input for other in graph.layers) + sum(
         p.value == layer.input for p in graph.outputs
@@ -56,6 +59,7 @@ def packed(graph: Graph, index: int, array: int, rows: bool) -> Job:
         height if rows else out_rows,
         cols,
         blocks,
+        (0,) * out_blocks,
         (kernel_y, 1) if rows else (1, 1),
         (layer.stride[0], 1) if rows else (1, 1),
         (layer.dilation[0], 1) if rows else (1, 1),

@@ -7,6 +7,7 @@ ahead because they are other units' work and have buffers of their own.
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from systolith.compiler.ir import Graph
 from systolith.compiler.jobs import Box
@@ -75,7 +76,7 @@ class _Layer:
         # Input and output at opposite ends: the store unit loses every read of a bank that EXECUTE is reading.
         self.output = Ring(sum(planned.hole) - out_words * out_count, out_words * out_count)
         self.loads = InputLoads(self.job, self.source, config.array)
-        self.loaded: dict[Hashable, dict[tuple[int, int], int]] = {}
+        self.loaded: dict[Hashable, dict[int, int]] = {}
         self.layer = self.job.layer
         self.output_value = graph.values[self.layer.output]
 
@@ -83,9 +84,10 @@ class _Layer:
         """Groups, images, tiles, output blocks."""
         for first in range(0, self.job.out_blocks, self.plan.group):
             group = range(first, min(first + self.plan.group, self.job.out_blocks))
+            reach = self.job.reach(first, len(group))
             for tile in self._tiles():
                 for block in group:
-                    yield from self._block(tile, block)
+                    yield from self._block(tile, block, reach)
 
     def _tiles(self) -> Iterator[Tile]:
         for image in range(self.job.images):
@@ -97,15 +99,17 @@ class _Layer:
                     ox += cols
                 oy += rows
 
-    def _block(self, tile: Tile, block: int) -> Iterator[Step]:
-        """One output block of a tile: accumulate all K boxes, requantize, store."""
+    def _block(self, tile: Tile, block: int, reach: tuple[int, int]) -> Iterator[Step]:
+        """One output block of a tile: accumulate all K boxes, requantize, store. `reach`: input blocks of its group."""
         acc = self.streams.half * self.config.acc_half
         self.streams.half ^= 1
         for number, box in enumerate(self.plan.boxes):
             weight = yield from self._weights(block, box)
             spans = self._spans(tile, box)
-            buffer = yield from self._input(tile, box, spans)
-            yield self._execute(tile, box, buffer, spans, weight, acc, number > 0)
+            blocks = self.job.firsts[block] + box.blocks[0], box.blocks[1]
+            buffer = yield from self._input(tile, box, blocks, reach, spans)
+            act = buffer.address(blocks[0], spans[0].first, spans[1].first)
+            yield self._execute(tile, box, buffer, act, spans, weight, acc, number > 0)
         param = yield from self._parameters(block)
         yield from self._finish(tile, block, acc, param)
 
@@ -142,33 +146,33 @@ class _Layer:
             input_span(tile.ox, tile.cols, job.stride[1], job.pad[1], box.kx, job.dilation[1], job.width),
         )
 
-    def _input(self, tile: Tile, box: Box, spans: tuple[Span, Span]):
-        """The buffer with the input of a tile and box, loaded if need be."""
+    def _input(self, tile: Tile, box: Box, blocks: tuple[int, int], reach: tuple[int, int], spans: tuple[Span, Span]):
+        """The buffer with the input blocks of a tile and box, loaded if need be; it is kept for all blocks of `reach`,
+        or for one box."""
         job = self.job
         if self.plan.keep == Keep.RESIDENT:
             return Buffer(self.source.word + tile.image * job.source.image, job.source.block, job.source.row)
         if self.plan.keep == Keep.IMAGE:
-            return (yield from self._image(tile.image, box.blocks, spans[0].end))
-        rows, columns = spans if self.plan.keep == Keep.BOX else self._spans(tile, whole(job))
-        blocks = box.blocks if self.plan.keep == Keep.BOX else (0, job.blocks)
-        key = (tile, box) if self.plan.keep == Keep.BOX else tile
-        buffer = self.loads.staged(self._slot(key), blocks, rows, columns)
-        if box.blocks not in self.loaded[key]:
-            self.loaded[key][box.blocks] = rows.end
-            yield from self.loads.load(
-                tile.image, buffer, box.blocks, (rows.first, rows.end), (columns.first, columns.end)
-            )
+            key, rows, columns = (tile.image, reach), Span(0, job.height, 0), Span(0, job.width, 0)
+            end = spans[0].end
+        elif self.plan.keep == Keep.TILE:
+            key, (rows, columns) = (tile, reach), self._spans(tile, whole(job))
+            end = rows.end
+        else:
+            key, (rows, columns), reach = (tile, box.ky, box.kx, blocks), spans, blocks
+            end = rows.end
+        buffer = self.loads.staged(self._slot(key), reach, rows, columns)
+        yield from self._fill(key, tile.image, buffer, blocks, (rows.first, end), (columns.first, columns.end))
         return buffer
 
-    def _image(self, image: int, blocks: tuple[int, int], end: int):
-        """The whole image's buffer, with the rows before `end` of some blocks loaded."""
-        job = self.job
-        buffer = self.loads.staged(self._slot(image), (0, job.blocks), Span(0, job.height, 0), Span(0, job.width, 0))
-        first = self.loaded[image].get(blocks, 0)
-        if first < end:
-            self.loaded[image][blocks] = end
-            yield from self.loads.load(image, buffer, blocks, (first, end), (0, job.width))
-        return buffer
+    def _fill(self, key, image: int, buffer: Buffer, blocks: tuple[int, int], rows, columns) -> Iterator[Step]:
+        """Load the rows [first, end) of some blocks, each from where its last load ended."""
+        loaded = self.loaded[key]
+        for first, run in groupby(range(blocks[0], sum(blocks)), lambda block: loaded.get(block, rows[0])):
+            if first < rows[1]:
+                part = list(run)
+                loaded.update((block, rows[1]) for block in part)
+                yield from self.loads.load(image, buffer, (part[0], len(part)), (first, rows[1]), columns)
 
     def _slot(self, key) -> int:
         """The staging buffer of a tile or image; a new one has nothing loaded."""
@@ -178,7 +182,9 @@ class _Layer:
             self.loaded[key] = {}
         return address
 
-    def _execute(self, tile: Tile, box: Box, buffer: Buffer, spans, weight: int, acc: int, accumulate: bool) -> Step:
+    def _execute(
+        self, tile: Tile, box: Box, buffer: Buffer, act: int, spans, weight: int, acc: int, accumulate: bool
+    ) -> Step:
         """Coordinates are relative to the first input row and column that exist for this tile and box."""
         job, (rows, columns) = self.job, spans
         constants = {
@@ -202,7 +208,7 @@ class _Layer:
         return self._step(
             "EXECUTE",
             constants,
-            act=buffer.address(box.blocks[0], rows.first, columns.first),
+            act=act,
             weight=weight,
             y0=rows.start - rows.first,
             x0=columns.start - columns.first,

@@ -7,7 +7,8 @@ blocks keeps the activations and a group of one keeps the weights.
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from systolith.compiler.cost import Costs, Shape, costs
 from systolith.compiler.jobs import Box, Job
@@ -27,9 +28,9 @@ class Keep(enum.Enum):
     RESIDENT = "resident"
     """All of it, put there by the layer before."""
     IMAGE = "image"
-    """A whole image, loaded row by row as tiles need it."""
+    """A whole image, loaded row by row as tiles need it; with groups, the blocks that a round over the tiles needs."""
     TILE = "tile"
-    """What an output tile needs."""
+    """What an output tile needs in a round."""
     BOX = "box"
     """What one EXECUTE needs."""
 
@@ -133,26 +134,31 @@ def _box_plans(job: Job, config: Config, space: int, staged: bool, heights, widt
 
 
 def _groups(job: Job, config: Config, space: int, staged: bool, heights, widths, boxes, keep: Keep) -> Iterator[Plan]:
-    staging = _staging(job, space, staged, heights, widths, boxes, keep)
-    if staging is None:
-        return
     block_words = job.k_tiles * config.array
     fit = max(1, config.weight_depth // block_words)
     for group in sorted({1, min(job.out_blocks, max(1, fit // 2)), min(job.out_blocks, fit), job.out_blocks}):
-        yield _estimate(job, config, heights, widths, boxes, keep, group, *staging)
+        staging = _staging(job, space, staged, heights, widths, boxes, keep, _rounds(job, group))
+        if staging is not None:
+            yield _estimate(job, config, heights, widths, boxes, keep, group, *staging)
 
 
-def _staging(job: Job, space: int, staged: bool, heights, widths, boxes, keep: Keep):
+@lru_cache(maxsize=8)
+def _rounds(job: Job, group: int) -> tuple[tuple[int, int], ...]:
+    """The input blocks, (first, count), of each group of output blocks."""
+    return tuple(job.reach(n, min(group, job.out_blocks - n)) for n in range(0, job.out_blocks, group))
+
+
+def _staging(job: Job, space: int, staged: bool, heights, widths, boxes, keep: Keep, rounds):
     """Words and buffers for input and output, as many as there is room for; None if one of each does not fit."""
-    height, width = max(heights), max(widths)
+    height, width, depth = max(heights), max(widths), max(count for _, count in rounds)
     tile_in = {
         Keep.RESIDENT: lambda: 0,
-        Keep.IMAGE: lambda: job.blocks * job.height * job.width,
-        Keep.TILE: lambda: _tile_words(job, heights, widths, [whole(job)]),
+        Keep.IMAGE: lambda: depth * job.height * job.width,
+        Keep.TILE: lambda: _tile_words(job, heights, widths, [replace(whole(job), blocks=(0, depth))]),
         Keep.BOX: lambda: _tile_words(job, heights, widths, boxes),
     }[keep]()
     tile_out = height * width if staged else 0
-    most = {Keep.RESIDENT: 0, Keep.IMAGE: min(job.images, 2), Keep.TILE: 3, Keep.BOX: 3}[keep]
+    most = {Keep.RESIDENT: 0, Keep.IMAGE: min(job.images * len(set(rounds)), 2), Keep.TILE: 3, Keep.BOX: 3}[keep]
     for count_in, count_out in ((most, 3), (min(most, 2), 3), (min(most, 2), 2), (min(most, 2), 1), (min(most, 1), 1)):
         if count_in * tile_in + count_out * tile_out <= space:
             return (tile_in, count_in), (tile_out, count_out if staged else 0)
@@ -160,7 +166,7 @@ def _staging(job: Job, space: int, staged: bool, heights, widths, boxes, keep: K
 
 
 def whole(job: Job) -> Box:
-    """All K tiles."""
+    """All K tiles of an output block."""
     return Box((0, job.kernel[0]), (0, job.kernel[1]), (0, job.blocks))
 
 
@@ -204,7 +210,11 @@ def _estimate(
         loads = [(row.end - row.first, column.end - column.first) for row in rows for column in columns]
     # Whole rows follow each other in memory; parts of rows, and gathered ones, come line by line.
     whole_rows = job.gather is None and (keep == Keep.IMAGE or len(widths) == 1)
+    rounds = _rounds(job, group)
     several = count * job.images > 1
+    again = several if keep == Keep.TILE else job.images > 1
+    loaded = job.out_blocks * job.blocks if keep == Keep.BOX else sum(n for _, n in (rounds if again else set(rounds)))
+    single = staging_in[1] < 2 and (several or len(set(rounds)) > 1)
     shape = Shape(
         heights,
         widths,
@@ -212,11 +222,11 @@ def _estimate(
         [min(height, 1) if whole_rows else height for height, _ in loads],
         boxes,
         group,
+        job.blocks if keep == Keep.BOX else rounds[0][1],
+        loaded,
         resident=keep == Keep.RESIDENT,
         staged=staging_out[0] > 0,
-        reload=several if keep == Keep.TILE else job.images > 1,
-        per_block=keep == Keep.BOX,
-        alone_in=keep in (Keep.TILE, Keep.BOX) and staging_in[1] < 2 and several,
+        alone_in=single and (keep in (Keep.TILE, Keep.BOX) or (keep == Keep.IMAGE and len(set(rounds)) > 1)),
         alone_out=staging_out[0] > 0 and staging_out[1] < 2,
     )
     return Plan(heights, widths, group, boxes, keep, staging_in, staging_out, costs(job, config, shape))

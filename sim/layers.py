@@ -177,14 +177,22 @@ class _RandomLayers:
 
     def conv(self, x: _Tensor) -> _Tensor:
         geometry, kernel, size = self.geometry(x.shape[2:])
-        taps = prod(kernel) * x.shape[1]
-        outputs = self.outputs(self.limits.channels, taps * prod(size) * x.shape[0])
-        weights = self.weights((outputs, x.shape[1], *kernel), 0)
+        groups = self.groups(x.shape[1])
+        taps = prod(kernel) * x.shape[1] // groups
+        outputs = groups * self.outputs(self.limits.channels // groups, taps * groups * prod(size) * x.shape[0])
+        weights = self.weights((outputs, x.shape[1] // groups, *kernel), 0)
         if self.chance(0.5):
             geometry["kernel_shape"] = kernel
-        if self.chance(0.2):
-            geometry["group"] = 1
+        if groups > 1 or self.chance(0.2):
+            geometry["group"] = groups
         return self.layer("Conv", x, weights, taps, (x.shape[0], outputs, *size), geometry)
+
+    def groups(self, channels: int) -> int:
+        """Mostly 1; otherwise one for each channel, or any number that divides the channels."""
+        if not self.chance(0.3):
+            return 1
+        divisors = [n for n in range(1, channels + 1) if channels % n == 0]
+        return channels if self.chance(0.5) else int(self.rng.choice(divisors))
 
     def geometry(self, sizes: tuple[int, ...]) -> tuple[dict[str, Any], list[int], list[int]]:
         """Attributes of a convolution that fits the input, its kernel and the size of its output."""

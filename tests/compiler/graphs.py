@@ -28,13 +28,16 @@ CONFIGS = {
 
 
 def conv_graph(rng: np.random.Generator, dims, layers) -> Graph:
-    """A chain of convolutions; `layers` are dicts with out, kernel and optionally stride, dilation, pads."""
+    """A chain of convolutions; `layers` are dicts with out, kernel and optionally stride, dilation, pads,
+    groups."""
     values = {"x": Value("x", dims, 1.0, int(rng.integers(-128, 128)))}
     made = []
     name = "x"
     for index, item in enumerate(layers):
         channels, (height, width) = values[name].dims[1], values[name].dims[2:]
-        weights = rng.integers(-128, 128, (item["out"], channels, *item["kernel"])).astype(np.int8)
+        weights = rng.integers(-128, 128, (item["out"], channels // item.get("groups", 1), *item["kernel"])).astype(
+            np.int8
+        )
         spread = 74 * 74 * np.sqrt(weights[0].size)
         layer = Conv(
             f"conv{index}",
@@ -47,6 +50,7 @@ def conv_graph(rng: np.random.Generator, dims, layers) -> Graph:
             item.get("stride", (1, 1)),
             item.get("dilation", (1, 1)),
             item.get("pads", (0, 0, 0, 0)),
+            item.get("groups", 1),
             low=int(rng.integers(-128, -60)),
             high=int(rng.integers(60, 128)),
         )
@@ -72,8 +76,10 @@ def random_graph(rng: np.random.Generator, depth: int = 1, channels: int = 40, s
             kernel = tuple(int(k) for k in rng.integers(1, 5, 2))
             if rng.random() < 0.2:
                 kernel = (min(height, 7), min(width, 7))
+            groups = _groups(rng, layers[-1]["out"] if layers else dims[1])
             item = {
-                "out": _few(rng, channels),
+                "groups": groups,
+                "out": groups * _few(rng, max(1, channels // groups)),
                 "kernel": kernel,
                 "stride": tuple(map(int, rng.integers(1, 4, 2))),
                 "dilation": tuple(map(int, rng.choice([1, 1, 2, 3], 2))),
@@ -112,7 +118,7 @@ def reference_values(graph: Graph, x: np.ndarray) -> dict[str, np.ndarray]:
             values[layer.input].astype(np.int64) - zero_point, ((0, 0), (0, 0), (top, bottom), (left, right))
         )
         _, _, rows, cols = out.dims
-        sums = np.zeros(out.dims, np.int64)
+        sums, dense = np.zeros(out.dims, np.int64), _dense(layer)
         for ky, kx in np.ndindex(layer.weights.shape[2:]):
             y, x0 = ky * layer.dilation[0], kx * layer.dilation[1]
             window = padded[
@@ -121,7 +127,7 @@ def reference_values(graph: Graph, x: np.ndarray) -> dict[str, np.ndarray]:
                 y : y + (rows - 1) * layer.stride[0] + 1 : layer.stride[0],
                 x0 : x0 + (cols - 1) * layer.stride[1] + 1 : layer.stride[1],
             ]
-            sums += np.einsum("bchw,oc->bohw", window, layer.weights[:, :, ky, kx].astype(np.int64))
+            sums += np.einsum("bchw,oc->bohw", window, dense[:, :, ky, kx])
         acc = (sums + layer.bias[:, None, None]).astype(np.int32)
         values[layer.output] = requantize(acc, layer.scale[:, None, None], out.zero_point, layer.low, layer.high)
     return values
@@ -144,6 +150,22 @@ def execute(program: Program, config: Config, x: np.ndarray, seed: int | None = 
 def _port(name: str, values) -> Port:
     dims = values[name].dims
     return Port(name, dims, "int8", name, (0, 1, 2, 3), "int8")
+
+
+def _dense(layer: Conv) -> np.ndarray:
+    """The weights with zeros between groups, int64 [O, C, ky, kx]."""
+    outputs, inputs = layer.weights.shape[0] // layer.groups, layer.weights.shape[1]
+    dense = np.zeros((len(layer.weights), inputs * layer.groups, *layer.weights.shape[2:]), np.int64)
+    for group in range(layer.groups):
+        out = slice(group * outputs, (group + 1) * outputs)
+        dense[out, group * inputs : (group + 1) * inputs] = layer.weights[out]
+    return dense
+
+
+def _groups(rng: np.random.Generator, channels: int) -> int:
+    """Mostly 1; all channels, or another number that divides them."""
+    divisors = [n for n in range(1, channels + 1) if channels % n == 0]
+    return int(rng.choice([1, 1, 1, channels, rng.choice(divisors)]))
 
 
 def _few(rng: np.random.Generator, most: int) -> int:

@@ -63,7 +63,11 @@ def test_unreadable_files(tmp_path):
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"group": 2}, "net.onnx: QLinearConv 'conv': attribute 'group' must be 1, not 2"),
+    ({"group": 3}, "net.onnx: QLinearConv 'conv': attribute 'group' must divide 4 input and 2 output channels, not 3"),
+    ({"group": 4}, "attribute 'group' must divide 4 input and 2 output channels, not 4"),
+    ({"group": 0}, "attribute 'group' must divide 4 input and 2 output channels, not 0"),
+    ({"group": -1}, "attribute 'group' must divide 4 input and 2 output channels, not -1"),
+    ({"group": 2}, "weights must be for 2 input channels, not 4"),
     ({"x_shape": (1, 4, 5, 5, 5), "w_shape": (2, 4, 3, 3, 3)}, "input must have 3 or 4 dimensions (1-D or 2-D"),
     ({"w_shape": (2, 3, 3, 3)}, "weights must be for 4 input channels, not 3"),
     ({"kernel_shape": [2, 2]}, "attribute 'kernel_shape' must be [3, 3] as the weights are, not [2, 2]"),

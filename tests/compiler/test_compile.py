@@ -57,6 +57,17 @@ def test_random_chains(name, part):
         ((1, 1, 1, 1), {"out": 1, "kernel": (3, 3), "pads": (3, 3, 3, 3)}),
         ((1, 2, 4, 4), {"out": 2, "kernel": (2, 2), "stride": (5, 5), "pads": (9, 9, 9, 9)}),
         ((1, 90, 13, 13), {"out": 5, "kernel": (5, 5), "pads": (2, 2, 2, 2)}),
+        ((1, 40, 9, 9), {"out": 40, "kernel": (3, 3), "pads": (1, 1, 1, 1), "groups": 40}),
+        ((2, 20, 8, 7), {"out": 60, "kernel": (3, 2), "stride": (2, 2), "pads": (1, 1, 1, 1), "groups": 20}),
+        ((1, 3, 20, 20), {"out": 6, "kernel": (3, 3), "dilation": (2, 1), "groups": 3}),
+        ((1, 36, 6, 6), {"out": 18, "kernel": (1, 3), "groups": 6}),
+        ((1, 21, 11, 9), {"out": 14, "kernel": (2, 2), "stride": (1, 2), "groups": 7}),
+        ((1, 64, 5, 5), {"out": 32, "kernel": (3, 3), "groups": 2}),
+        ((3, 30, 5, 5), {"out": 20, "kernel": (5, 5), "groups": 10}),
+        ((37, 60, 1, 1), {"out": 36, "kernel": (1, 1), "groups": 3}),
+        ((5, 21, 3, 3), {"out": 35, "kernel": (3, 3), "groups": 7}),
+        ((2, 100, 30, 30), {"out": 100, "kernel": (3, 3), "pads": (1, 1, 1, 1), "groups": 100}),
+        ((1, 240, 12, 12), {"out": 48, "kernel": (3, 3), "groups": 3}),
     ],
 )
 def test_shapes(name, dims, layer):
@@ -70,6 +81,15 @@ def test_tensors_too_large_for_the_chip(name):
     graph = conv_graph(np.random.default_rng(2), (1, 5, size, size), [conv(6), conv(7, 1), conv(5, 3, 2), conv(4)])
     program = agrees(graph, CONFIGS[name])
     assert program.scratch_bytes > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [8, 40])
+def test_depthwise_separable_networks(name, size):
+    """Between layers in activation SRAM, or in memory."""
+    layers = [conv(12), {**conv(12), "groups": 12}, conv(30, 1), {**conv(30, 3, 2), "groups": 30}, conv(18, 1),
+              {**conv(36), "groups": 9}]  # fmt: skip
+    agrees(conv_graph(np.random.default_rng(3), (1, 3, size, size), layers), CONFIGS[name])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -99,6 +119,17 @@ def test_small_networks_stay_on_the_chip():
     assert compiled.program.scratch_bytes == 0
     regions = {Region(i["region"]) for i in compiled.instructions if i.form.name in ("LOAD.A", "STORE")}
     assert regions == {Region.INPUT, Region.OUTPUT}
+
+
+def test_groups_load_and_multiply_only_what_they_touch():
+    """Depthwise: every input block is loaded once, and multiplied by one output block."""
+    graph = conv_graph(np.random.default_rng(4), (1, 64, 10, 10), [{**conv(64), "groups": 64}])
+    compiled = compile_levels(graph, CONFIGS["edge16"])
+    loads = [i for i in compiled.instructions if i.form.name == "LOAD.A"]
+    assert sum(i["rows"] * i["cols"] for i in loads) == 4 * 10 * 10
+    weights = [i["words"] for i in compiled.instructions if i.form.name == "LOAD.W" and not i["target"]]
+    assert sum(weights) == 4 * 9 * 16
+    assert compiled.program.meta["layers"][0]["macs"] == 64 * 9 * 10 * 10
 
 
 def test_few_channels_are_gathered_from_pixels():

@@ -116,6 +116,16 @@ def test_one_dimensional_convolution():
     assert dims(graph) == [(2, 5, 1, 6)]
 
 
+@pytest.mark.parametrize(("channels", "outputs", "groups"), [(6, 6, 6), (6, 12, 6), (6, 4, 2), (9, 3, 3)])
+def test_groups(channels, outputs, groups):
+    writer = ModelWriter()
+    y = conv(writer, image(writer, (1, channels, 8, 8)), (outputs, channels // groups, 3, 3), group=groups)
+    graph = same(finish(writer, y, (1, outputs, 6, 6)))
+    layer = graph.layers[0]
+    assert (layer.groups, layer.weights.shape) == (groups, (outputs, channels // groups, 3, 3))
+    assert layer.macs(graph) == outputs * channels // groups * 9 * 36
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_flatten_makes_a_whole_kernel(channels_last, batch):

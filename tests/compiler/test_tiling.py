@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from systolith.compiler.jobs import plain
+from systolith.compiler.jobs import plain, touched_blocks
 from systolith.compiler.packing import candidates
 from systolith.compiler.tiling import Keep, choose_plan, input_span, split_kernel
 from systolith.config import PRESETS
@@ -57,6 +57,35 @@ def test_plans_fit(name, seed):
         assert plan.input[0] * plan.input[1] + plan.output[0] * plan.output[1] <= space
         assert sum(box.tiles for box in plan.boxes) == job.k_tiles
         assert max(box.tiles for box in plan.boxes) * config.array <= config.weight_depth
+
+
+@pytest.mark.parametrize("array", [4, 12, 16])
+def test_touched_blocks_hold_the_groups(array):
+    """Every range has the channels its output block needs, lies in the input, and is as long as the longest must be."""
+    rng = np.random.default_rng(array)
+    for _ in range(300):
+        groups, inputs, outputs = (int(n) for n in rng.integers(1, 12, 3))
+        firsts, count = touched_blocks(groups * outputs, groups * inputs, groups, array)
+        needed = []
+        for block, first in enumerate(firsts):
+            channels = [
+                o // outputs * inputs + c
+                for o in range(block * array, min((block + 1) * array, groups * outputs))
+                for c in range(inputs)
+            ]
+            assert first * array <= min(channels) and max(channels) < (first + count) * array
+            needed.append(max(channels) // array - min(channels) // array + 1)
+        assert count == max(needed)
+        assert firsts[0] >= 0 and firsts[-1] + count <= -(-groups * inputs // array)
+        assert list(firsts) == sorted(firsts) and len(firsts) == -(-groups * outputs // array)
+
+
+def test_every_way_to_keep_groups_is_chosen():
+    """A whole image is that of a round's groups: a quarter here."""
+    job = job_of((1, 512, 14, 14), 16, out=512, kernel=(3, 3), pads=(1, 1, 1, 1), groups=4)
+    plans = [choose_plan(job, PRESETS["edge16"], space, False, True) for space in (6000, 1200, 20)]
+    assert [plan.keep for plan in plans] == [Keep.IMAGE, Keep.TILE, Keep.BOX]
+    assert plans[0].input == (8 * 14 * 14, 2)
 
 
 def test_every_way_to_keep_the_input_is_chosen():

@@ -7,6 +7,7 @@ import pytest
 
 from systolith import PRESETS
 from systolith.compiler.compile import compile_model
+from systolith.compiler.onnx_import import import_model
 from systolith.isa import INSTRUCTION_BYTES, Unit
 from systolith.sim.fault import HardwareFault
 from systolith.sim.layers import KINDS, Limits, random_layer
@@ -32,6 +33,26 @@ def test_rtl_equals_golden_and_onnxruntime(name: str, kind: str):
         assert check(program, inputs, outputs).passed, f"seed {seed}"
         assert report["cycles"] == sum(layer["cycles"] for layer in report["layers"])
         assert 0 < report["utilization"] <= 1
+
+
+def test_rtl_runs_groups():
+    """Depthwise, with and without multiplier, and groups that cross channel blocks; the memory stalls."""
+    found: list[tuple[int, int, int]] = []
+    for seed in range(40):
+        model, inputs = random_layer(np.random.default_rng(seed), ("qlinearconv", "chain")[seed % 2], SMALL)
+        graph = import_model(model)
+        shapes = [(layer.groups, *layer.weights.shape[:2]) for layer in graph.layers if layer.groups > 1]
+        if not shapes:
+            continue
+        found += shapes
+        program = compile_model(model, TINY)
+        memory = MemoryModel(stall=(0.1, 0.5, 0.8)[seed % 3], seed=seed, read_latency=1 + seed)
+        outputs, _ = run(program, inputs, TINY, "rtl", Options(memory, seed))
+        assert check(program, inputs, outputs).passed, f"seed {seed}"
+    wide = {(groups, outputs // groups, inputs) for groups, outputs, inputs in found if groups * inputs > TINY.array}
+    assert any(outputs == inputs == 1 for _, outputs, inputs in wide)
+    assert any(outputs > 1 and inputs == 1 for _, outputs, inputs in wide)
+    assert any(inputs > 1 and TINY.array % inputs for _, _, inputs in wide)
 
 
 @pytest.mark.parametrize("stall", [0, 0.3])

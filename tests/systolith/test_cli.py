@@ -189,7 +189,7 @@ def bad_models() -> dict[str, tuple[bytes, str]]:
         "dynamic shape": (model(shape=(1, 3, "height", 5)).SerializeToString(), "height"),
         "unknown operator": (model("Convolve").SerializeToString(), "Convolve"),
         "unknown attribute": (model(speed=3).SerializeToString(), "speed"),
-        "unsupported attribute": (model(shape=(1, 6, 6, 5), group=2).SerializeToString(), "group"),
+        "impossible attribute": (model(shape=(1, 6, 6, 5), group=2).SerializeToString(), "group"),
         "zero point of weights": (model(w_zero=1).SerializeToString(), "zero"),
         "no opset": (_without_opset(weights), "opset"),
     }
