@@ -35,8 +35,10 @@ def emit(component: Component, name: str) -> str:
     """Verilog of the component as module `name`, and once of each part it instantiates by name, at any depth."""
     parts = _collect(component, {})
     # Without source locations: they would name the folders of this machine.
-    texts = [verilog.convert(part, name=part_name, emit_src=False, strip_internal_attrs=True)
-             for part_name, part in parts.items()]
+    texts = [
+        verilog.convert(part, name=part_name, emit_src=False, strip_internal_attrs=True)
+        for part_name, part in parts.items()
+    ]
     texts.append(verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True))
     return "\n".join(texts)
 
