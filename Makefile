@@ -7,6 +7,7 @@ SEED ?= 1
 RUNS ?= 1
 LAYERS ?= 600
 WORKERS ?= auto
+BACKEND ?= isa
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -15,7 +16,7 @@ STAMP := $(VENV)/.installed
 TYPES := build/types/systolith
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format docs verilog verify verify-long bench clean
+.PHONY: help setup demo test lint format docs verilog verify verify-long conformance bench bench-tiny bench-zoo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -59,11 +60,20 @@ verilog: setup ## generate CONFIG (default edge16) into build/CONFIG
 verify: setup ## run the cocotb testbenches on CONFIG with SEED, RUNS times
 	$(BIN)/systolith verify --config $(CONFIG) --seed $(SEED) --runs $(RUNS)
 
-verify-long: setup ## run LAYERS (default 600) random layers, configurations and memory stalls on the RTL
+verify-long: setup ## run LAYERS (default 600) random layers, networks and programs on the RTL, with stalling memories
 	$(BIN)/python -m systolith.sim.campaign --layers $(LAYERS) --seed $(SEED)
+
+conformance: setup ## run ONNX's node tests of every operator that runs on the accelerator; writes docs/operators.md
+	$(BIN)/python -m systolith.sim.conformance
 
 bench: setup ## measure utilization and simulation speed
 	$(BIN)/systolith bench
+
+bench-tiny: setup ## the four MLPerf Tiny topologies on the RTL
+	$(BIN)/systolith bench --suite tiny
+
+bench-zoo: setup ## nine ImageNet topologies on BACKEND (default isa); the first time, they are built and quantized
+	$(BIN)/systolith bench --suite zoo --backend $(BACKEND)
 
 clean: ## remove what was built here; simulator builds in the user's cache folder stay
 	rm -rf build .pytest_cache .ruff_cache .hypothesis systolith.egg-info $(VENV)

@@ -14,8 +14,9 @@ from rich.table import Table
 from systolith.commands.tables import percent, show
 from systolith.compiler.compile import compile_model
 from systolith.config import Config
+from systolith.sim.check import check
 from systolith.sim.inputs import random_inputs
-from systolith.sim.run import check, run
+from systolith.sim.run import run
 
 __all__ = ["LAYERS", "Layer", "losses", "main", "measure"]
 

@@ -1,13 +1,15 @@
 """What a step reads and writes: boxes of cells in a memory, one function for each kind of instruction.
 
-A cell is a word of activation, weight or parameter SRAM, a half of the accumulators, or a granule of a memory region
-(the largest power of two that divides every address of a blocked tensor). A box may be larger than what is touched,
-never smaller.
+A cell is a word of activation, weight or parameter SRAM, a half of the accumulators (of the array, or of the depthwise
+unit), or a granule of a memory region (the largest power of two that divides every address of a blocked tensor). A box
+may be larger than what is touched, never smaller.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import gcd
+
+import numpy as np
 
 from systolith.compiler.memory import ALIGN
 from systolith.compiler.step import Step
@@ -16,7 +18,14 @@ from systolith.isa import Region, Unit
 
 __all__ = ["STAGE_WEIGHTS", "UNIT_OF", "Access", "accesses"]
 
-UNIT_OF = {"LOAD.W": Unit.LOAD_W, "LOAD.A": Unit.LOAD_A, "EXECUTE": Unit.EXECUTE, "SFU": Unit.SFU, "STORE": Unit.STORE}
+UNIT_OF = {
+    "LOAD.W": Unit.LOAD_W,
+    "LOAD.A": Unit.LOAD_A,
+    "EXECUTE": Unit.EXECUTE,
+    "SFU": Unit.SFU,
+    "STORE": Unit.STORE,
+    "DEPTHWISE": Unit.DEPTHWISE,
+}
 STAGE_WEIGHTS = "weights"
 """The memory that EXECUTE reads in its weight stage, which waits for LOAD_W alone."""
 
@@ -33,6 +42,12 @@ class Access:
     @property
     def end(self) -> int:
         return self.start + sum((count - 1) * stride for count, stride in self.dims) + 1
+
+    def view(self, cells: np.ndarray) -> np.ndarray:
+        """Its cells in an array of all cells of the memory, without a copy."""
+        size = cells.itemsize
+        strides = [stride * size for _, stride in self.dims]
+        return np.ndarray([count for count, _ in self.dims], cells.dtype, cells, self.start * size, strides)
 
 
 def accesses(step: Step, config: Config) -> list[Access]:
@@ -70,13 +85,30 @@ def _execute(f: Mapping[str, int], constants, config: Config) -> list[Access]:
     ]
 
 
-def _sfu(f: Mapping[str, int], constants, config: Config) -> list[Access]:
-    row_stride = constants["CONFIG.SFU.output"]["row_stride"]
+def _depthwise(f: Mapping[str, int], constants, config: Config) -> list[Access]:
+    i, k = constants["CONFIG.DEPTHWISE.input"], constants["CONFIG.DEPTHWISE.kernel"]
     return [
-        Access("accumulators", False, f["acc"] // config.acc_half, ((1, 1),)),
-        Access("parameters", False, f["param"], ((1, 1),)),
-        Access("activations", True, f["dst"], ((f["rows"], row_stride), (f["cols"], 1))),
+        Access(STAGE_WEIGHTS, False, f["weight"], ((k["kernel_y"] * k["kernel_x"], 1),)),
+        Access("activations", False, f["act"], ((i["height"], i["row_stride"]), (i["width"], 1))),
+        Access("depthwise accumulators", True, f["acc"] // config.dw_half, ((1, 1),)),
     ]
+
+
+def _sfu(f: Mapping[str, int], constants, config: Config) -> list[Access]:
+    o, i = constants["CONFIG.SFU.output"], constants["CONFIG.SFU.input"]
+    if f["memory"] == 1:
+        source = Access("activations", False, f["source"], ((i["height"], i["row_stride"]), (i["width"], 1)))
+    elif f["memory"] == 0:
+        source = Access("accumulators", False, f["source"] // config.acc_half, ((1, 1),))
+    else:
+        source = Access("depthwise accumulators", False, f["source"] // config.dw_half, ((1, 1),))
+    found = [source, Access("parameters", False, f["param"], ((1, 1),))]
+    if f["second"]:
+        c = constants["CONFIG.SFU.operand"]
+        rows = (f["rows"] if c["row_stride"] else 1), c["row_stride"]
+        cols = (f["cols"] if c["col_step"] else 1), c["col_step"]
+        found.append(Access("activations", False, f["operand"], (rows, cols)))
+    return [*found, Access("activations", True, f["dst"], ((f["rows"], o["row_stride"]), (f["cols"], o["col_stride"])))]
 
 
 def _store(f: Mapping[str, int], constants, config: Config) -> list[Access]:
@@ -99,4 +131,5 @@ _KINDS: dict[str, Callable] = {
     "EXECUTE": _execute,
     "SFU": _sfu,
     "STORE": _store,
+    "DEPTHWISE": _depthwise,
 }

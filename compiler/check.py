@@ -4,6 +4,7 @@
 
 - an access outside its SRAM or region, a tile that leaves its accumulator half, a count of zero, or no END at its end;
 - a race: two accesses of different units to one cell, one of them a write, in an order that tokens do not fix;
+- an SFU instruction that reads what the SFU may still have in its pipeline, or writes what it reads later;
 - a deadlock, with queues as deep as the hardware's; a token nobody takes; a counter that could overflow.
 
 Tokens of a pair of units are matched first to first, as counters do. "Known" is a vector clock: the last instruction
@@ -15,7 +16,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from systolith.compiler.check_access import QUEUES, WEIGHT_STAGE, touched_cells
+from systolith.compiler.check_access import touched_cells
+from systolith.compiler.check_cells import QUEUES, WEIGHT_STAGE
+from systolith.compiler.check_sfu import check_drains
 from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.isa import Instruction, Opcode, Region, Unit, decode_program
@@ -31,6 +34,7 @@ def check(code: bytes, config: Config, regions: Mapping[Region, int]) -> None:
     takes = _match_tokens(program)
     _check_deadlock(program, config)
     touched = list(touched_cells(program, config, regions))
+    check_drains(program, touched, config)
     known, retired = _clocks(program, takes)
     _check_overflow(program, takes, retired, (1 << config.token_bits) - 1)
     _check_races(program, touched, known)
@@ -180,7 +184,7 @@ def _check_races(program: list[Instruction], touched, known) -> None:
 
 
 def _units(mask: int) -> list[int]:
-    return [unit for unit in range(6) if mask >> unit & 1]
+    return [unit for unit in range(QUEUES) if mask >> unit & 1]
 
 
 def _name(unit: int) -> str:

@@ -1,26 +1,31 @@
-"""`compile_model`: ONNX to program. The pipeline, each arrow a plain function: import, plan, schedule, synchronize,
-generate, check."""
+"""`compile_model`: ONNX to program. The pipeline, each arrow a plain function: import, plan, schedule, order
+(with drains, tokens and CONFIGs), check."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from systolith.compiler.check import check
-from systolith.compiler.codegen import generate
-from systolith.compiler.ir import Graph, Port, verify
-from systolith.compiler.memory import Place, words_of
+from systolith.compiler.ir import Graph, Port
+from systolith.compiler.memory import Place
 from systolith.compiler.onnx_file import read_model
 from systolith.compiler.onnx_import import import_model
+from systolith.compiler.order import ordered
+from systolith.compiler.passes.fuse import fuse
+from systolith.compiler.passes.lower import lower
 from systolith.compiler.plan import Planned, plan_graph
+from systolith.compiler.report import describe
 from systolith.compiler.schedule import schedule
 from systolith.compiler.step import Step
-from systolith.compiler.sync import synchronize
+from systolith.compiler.verify import verify
 from systolith.config import Config
 from systolith.isa import Instruction, encode_program
 from systolith.program import Layout, Program, Tensor
 
-__all__ = ["Compiled", "compile_graph", "compile_levels", "compile_model", "compile_source"]
+__all__ = ["PASSES", "Compiled", "compile_graph", "compile_levels", "compile_model", "compile_source", "prepare"]
+
+PASSES: tuple[Callable[[Graph, Config], Graph], ...] = (fuse, lower)
+"""What makes an imported graph one for a configuration, in order."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +57,22 @@ def compile_graph(graph: Graph, config: Config, model: bytes = b"") -> Program:
     return compile_levels(graph, config, model).program
 
 
+def prepare(graph: Graph, config: Config) -> Graph:
+    """The graph after all passes, each one verified."""
+    graph = verify(graph)
+    for function in PASSES:
+        graph = verify(function(graph, config))
+    return graph
+
+
 def compile_levels(graph: Graph, config: Config, model: bytes = b"") -> Compiled:
     """Like `compile_graph`, with every level between."""
-    planned, scratch_bytes = plan_graph(verify(graph), config)
-    steps, weights = schedule(graph, planned, config)
-    instructions, layers = generate(steps, synchronize(steps, config))
-    code = encode_program(instructions)
-    places = {
-        name: place
-        for item in planned
-        for name, place in ((item.job.layer.input, item.source), (item.job.layer.output, item.target))
-    }
+    graph = prepare(graph, config)
+    planning = plan_graph(graph, config)
+    planned, places = planning.planned, planning.memory.places
+    steps, weights = schedule(planned, config)
+    order = ordered(steps, config)
+    code = encode_program(order.instructions)
     packed = {item.job.layer.input for item in planned if item.job.gather is not None}
     program = Program(
         config.fingerprint,
@@ -71,12 +81,12 @@ def compile_levels(graph: Graph, config: Config, model: bytes = b"") -> Compiled
         weights,
         tuple(_tensor(graph, port, places, packed) for port in graph.inputs),
         tuple(_tensor(graph, port, places, packed) for port in graph.outputs),
-        scratch_bytes,
+        planning.memory.scratch_bytes,
         model,
-        _meta(graph, planned, layers, config),
+        describe(graph, planning, order.owners, config),
     )
     check(code, config, program.region_bytes())
-    return Compiled(graph, planned, steps, instructions, program)
+    return Compiled(graph, planned, order.steps, order.instructions, program)
 
 
 def _tensor(graph: Graph, port: Port, places: Mapping[str, Place], packed: set[str]) -> Tensor:
@@ -95,35 +105,3 @@ def _tensor(graph: Graph, port: Port, places: Mapping[str, Place], packed: set[s
         value.scale,
         zero_point,
     )
-
-
-def _meta(graph: Graph, planned, layers: list[int], config: Config) -> dict[str, Any]:
-    spans: dict[int, tuple[int, int]] = {}
-    for index, owner in enumerate(layers):
-        spans[owner] = (spans.get(owner, (index, index))[0], index)
-    records = []
-    for index, (layer, item) in enumerate(zip(graph.layers, planned, strict=True)):
-        first, last = spans[index]
-        records.append(
-            {
-                "name": layer.name,
-                "op": layer.op,
-                "macs": layer.macs(graph),
-                "first": first,
-                "last": last,
-                "estimate": asdict(item.plan.costs),
-                "packing": item.job.packing,
-                "keep": item.plan.keep.value,
-            }
-        )
-    memory = {
-        name: {
-            "sram": place.sram,
-            "words": words_of(graph, name, config.array),
-            "region": place.region.name if place.region is not None else None,
-            "offset": place.offset,
-        }
-        for item in planned
-        for name, place in ((item.job.layer.input, item.source), (item.job.layer.output, item.target))
-    }
-    return {"model": graph.name, "layers": records, "memory": memory, "notes": list(graph.notes)}

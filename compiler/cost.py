@@ -1,11 +1,14 @@
-"""The cost model a plan is chosen by: cycles of the array, of the memory port, and what starting and draining add."""
+"""The cost model a plan is chosen by: cycles of the unit that computes, of the memory port, and what starting and
+draining add."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from systolith.compiler import depthwise
 from systolith.compiler.jobs import Box, Job
 from systolith.config import Config
+from systolith.isa import Unit
 
 __all__ = ["Costs", "Shape", "costs"]
 
@@ -25,7 +28,7 @@ class Shape:
     each tile of an image, and the pieces they come in; `boxes`: K boxes; `group`: output blocks for each round over the
     tiles; `depth`: channel blocks loaded for a tile in the first round; `loaded`: the same in all rounds;
     `resident`: the input is in SRAM; `staged`: the output is stored from staging buffers; `alone_in`, `alone_out`: only
-    one staging buffer, so nothing overlaps.
+    one staging buffer, so nothing overlaps; `fetched`: the second operand is loaded.
     """
 
     heights: Sequence[int]
@@ -40,6 +43,7 @@ class Shape:
     staged: bool
     alone_in: bool = False
     alone_out: bool = False
+    fetched: bool = False
 
     @property
     def sizes(self) -> list[int]:
@@ -49,7 +53,8 @@ class Shape:
 
 @dataclass(frozen=True)
 class Costs:
-    """Cycles: of the array alone, of the read port alone, and of the layer from its first load to its last store."""
+    """Cycles: of the array (or the unit that computes instead) alone, of the read port alone, and of the layer from its
+    first load to its last store."""
 
     array: int
     read: int
@@ -59,24 +64,26 @@ class Costs:
 def costs(job: Job, config: Config, shape: Shape) -> Costs:
     """Estimate a layer that runs alone; the memory takes or gives a beat a cycle."""
     array = config.array
-    word = max(1.0, array / config.axi_bytes) if job.gather is None else 1.0
+    word = max(1.0, job.source.column * array / config.axi_bytes) if job.gather is None else 1.0
     loads = len(job.gather.passes) * shape.depth / job.blocks if job.gather else shape.depth
     burst = READ_LATENCY / config.axi_outstanding
     tile_loads = [
         loads * max(words * word, lines * burst) for words, lines in zip(shape.inputs, shape.lines, strict=True)
     ]
     sizes = shape.sizes
-    tile_work = [max(m, array) * job.k_tiles for m in sizes]
-    block_load = job.k_tiles * array * array / config.axi_bytes
-    cached = shape.group * job.k_tiles * array <= config.weight_depth
+    lane_cycles = array / config.sfu_lanes * (job.taps + (job.operand is not None) if job.unit == Unit.SFU else 1)
+    tile_work = _work(job, config, shape, lane_cycles)
+    block_words = sum(job.weight_words(box, array) for box in shape.boxes)
+    block_load = block_words * array / config.axi_bytes
+    cached = shape.group * block_words <= config.weight_depth
     weights = job.out_blocks * block_load * (1 if cached else job.images * len(sizes))
     inputs = job.images * sum(tile_loads) * shape.loaded / shape.depth
+    operands = job.images * job.out_blocks * _operands(job, shape, word, burst) if shape.fetched else 0.0
     work = job.images * job.out_blocks * sum(tile_work)
     rows = job.images * job.out_blocks * sum(sizes)
-    sfu = rows * array / config.sfu_lanes
+    sfu = rows * lane_cycles
     store = _stores(job, shape, word) if shape.staged else 0.0
     alone = inputs * shape.alone_in + (sfu + store) * shape.alone_out
-    lane_cycles = array / config.sfu_lanes
     if shape.resident:
         start = _follow(job, shape, lane_cycles)
     else:
@@ -86,16 +93,41 @@ def costs(job: Job, config: Config, shape: Shape) -> Costs:
     else:
         drain = _lead(shape, tile_work, lane_cycles)
     executes = job.images * job.out_blocks * len(sizes) * len(shape.boxes)
-    total = start + max(work, sfu, store, weights + inputs - start) + alone + drain + 4 * executes
-    return Costs(int(work), int(weights + inputs), int(total))
+    total = start + max(work, sfu, store, weights + inputs + operands - start) + alone + drain + 4 * executes
+    return Costs(int(work), int(weights + inputs + operands), int(total))
+
+
+def _work(job: Job, config: Config, shape: Shape, lane_cycles: float) -> list[float]:
+    """Cycles of the computing unit for each tile of an output block."""
+    if job.unit == Unit.EXECUTE:
+        return [float(max(size, config.array) * job.k_tiles) for size in shape.sizes]
+    if job.unit == Unit.SFU:
+        return [size * lane_cycles for size in shape.sizes]
+    return [
+        float(depthwise.cycles(config, job.kernel, job.stride[1], job.dilation[1], height, width))
+        for height in shape.heights
+        for width in shape.widths
+    ]
+
+
+def _operands(job: Job, shape: Shape, word: float, burst: float) -> float:
+    """Cycles of the read port for the second operand of an output block."""
+    assert job.operand is not None
+    cycles = 0.0
+    for height in shape.heights:
+        for width in shape.widths:
+            rows, cols = job.operand.size(height, width)
+            cycles += max(rows * cols * word, (1 if cols == job.cols else rows) * burst)
+    return cycles
 
 
 def _stores(job: Job, shape: Shape, word: float) -> float:
     """Cycles of the store unit: a tile of whole rows is one piece, other tiles are one for each row."""
-    cycles = 0.0
+    cycles, (pool_y, pool_x) = 0.0, job.pool
     for height in shape.heights:
         for width in shape.widths:
-            lines, words = (1, height * width) if width == job.cols else (height, width)
+            rows, cols = height // pool_y, width // pool_x
+            lines, words = (1, rows * cols) if width == job.cols else (rows, cols)
             cycles += lines * (words * word + STORE_LINE)
     return job.images * job.out_blocks * cycles
 

@@ -1,15 +1,18 @@
-"""Every level of a compilation as text: `systolith compile --emit graph|tiles|schedule|asm`."""
+"""Every level of a compilation as text: `systolith compile --emit graph|tiles|schedule|asm|memory`."""
 
 from collections.abc import Callable, Sequence
 
 from systolith.compiler.compile import Compiled
-from systolith.compiler.ir import Graph
+from systolith.compiler.graph_text import graph_text
+from systolith.compiler.memory import Place
+from systolith.compiler.memory_map import memory_map
 from systolith.compiler.plan import Planned
+from systolith.compiler.report import UNITS
 from systolith.compiler.step import Step
 from systolith.errors import SystolithError
-from systolith.isa import Instruction, disassemble
+from systolith.isa import Instruction, Unit, disassemble
 
-__all__ = ["LEVELS", "emit", "emit_asm", "emit_graph", "emit_schedule", "emit_tiles"]
+__all__ = ["LEVELS", "emit", "emit_asm", "emit_schedule", "emit_tiles"]
 
 
 def emit(compiled: Compiled, level: str) -> str:
@@ -17,23 +20,6 @@ def emit(compiled: Compiled, level: str) -> str:
     if level not in LEVELS:
         raise SystolithError(f"Level must be one of {', '.join(LEVELS)}, not {level!r}")
     return LEVELS[level](compiled)
-
-
-def emit_graph(graph: Graph) -> str:
-    """Inputs, layers in order, outputs."""
-    lines = [f"graph {graph.name}"]
-    lines += [
-        f"input {port.name}: {port.dtype}{list(port.shape)} -> {_value(graph, port.value)}" for port in graph.inputs
-    ]
-    for layer in graph.layers:
-        lines.append(
-            f"{layer.op} {layer.name}: {layer.input} -> {_value(graph, layer.output)} "
-            f"weights {list(layer.weights.shape)} stride {list(layer.stride)} dilation {list(layer.dilation)} "
-            f"pads {list(layer.pads)} groups {layer.groups} "
-            f"clamp [{layer.low}, {layer.high}]"
-        )
-    lines += [f"output {port.name}: {port.value} -> {port.dtype}{list(port.shape)}" for port in graph.outputs]
-    return "\n".join(lines)
 
 
 def emit_tiles(planned: Sequence[Planned]) -> str:
@@ -58,26 +44,32 @@ def emit_asm(instructions: Sequence[Instruction]) -> str:
 
 def _tiles(item: Planned) -> str:
     job, plan = item.job, item.plan
-    places = [
-        f"{name} {'word ' + str(place.sram) if place.sram is not None else f'{place.home.name}+{place.offset}'}"
-        for name, place in ((job.layer.input, item.source), (job.layer.output, item.target))
-    ]
+    places = [_place(job.layer.input, item.source)]
+    if item.operand is not None:
+        places.append(_place(job.layer.inputs[1], item.operand))
+    tiles = f"K tiles {job.k_tiles} in boxes of {_runs([box.tiles for box in plan.boxes])}"
+    buffers = {"input": plan.input, "second operand": plan.operand, "output": plan.output}
+    staging = ", ".join(f"{name} {count} x {words}" for name, (words, count) in buffers.items() if count)
+    hole, size = item.hole
     return "\n".join(
         [
-            f"layer {job.index} {job.layer.name}: {' -> '.join(places)}",
-            f"  rows {_runs(plan.heights)}; columns {_runs(plan.widths)}; images {job.images}",
-            f"  output blocks {job.out_blocks}, {plan.group} at a time; K tiles {job.k_tiles} in boxes of "
-            f"{_runs([box.tiles for box in plan.boxes])}; packing {job.packing}; input kept: {plan.keep.value}",
-            f"  staging at word {item.hole[0]}: input {plan.input[1]} x {plan.input[0]}, "
-            f"output {plan.output[1]} x {plan.output[0]} words",
-            f"  estimate: array {plan.costs.array}, read {plan.costs.read}, all {plan.costs.all} cycles",
+            f"layer {job.index} {job.layer.name}: {', '.join(places)} -> {_place(job.layer.output, item.target)}",
+            f"  {UNITS[job.unit]}; rows {_runs(plan.heights)}; columns {_runs(plan.widths)}; images {job.images}",
+            f"  output blocks {job.out_blocks}, {plan.group} at a time; "
+            + (f"packing {job.packing}; " if job.weights is not None else "")
+            + (f"{tiles}; " if job.unit == Unit.EXECUTE else f"windows {job.kernel[0]}x{job.kernel[1]}; ")
+            + f"input kept: {plan.keep.value}",
+            f"  staging in words [{hole}, {hole + size}): {staging or 'nothing'}",
+            f"  estimate: compute {plan.costs.array}, read {plan.costs.read}, all {plan.costs.all} cycles",
         ]
     )
 
 
-def _value(graph: Graph, name: str) -> str:
-    value = graph.values[name]
-    return f"{name} {list(value.dims)} (scale {value.scale:g}, zero point {value.zero_point})"
+def _place(name: str, place: Place) -> str:
+    """A value and where it begins."""
+    places = [] if place.sram is None else [f"word {place.sram}"]
+    places += [] if place.region is None else [f"{place.region.name}+{place.offset}"]
+    return f"{name} ({', '.join(places)})"
 
 
 def _runs(values: Sequence[int]) -> str:
@@ -92,8 +84,9 @@ def _runs(values: Sequence[int]) -> str:
 
 
 LEVELS: dict[str, Callable[[Compiled], str]] = {
-    "graph": lambda compiled: emit_graph(compiled.graph),
+    "graph": lambda compiled: graph_text(compiled.graph),
     "tiles": lambda compiled: emit_tiles(compiled.planned),
     "schedule": lambda compiled: emit_schedule(compiled.steps),
     "asm": lambda compiled: emit_asm(compiled.instructions),
+    "memory": lambda compiled: memory_map(compiled.program.meta),
 }

@@ -1,7 +1,6 @@
-"""What a layer is to the array: a `Job`, one convolution over a tensor of words.
+"""What a layer is to the units that run it: a `Job`, loops over words of a tensor.
 
-`plain` makes one from a layer on its input as it lies in memory (`packing.py` knows other ways). A matrix product is a
-1x1 convolution whose rows are the batch.
+`convolution.py`, `packing.py`, `depthwise.py` and `maps.py` make jobs from layers, `candidates.py` all of a layer.
 """
 
 from dataclasses import dataclass
@@ -9,30 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.compiler.ir import Conv, Graph
-from systolith.errors import SystolithError
+from systolith.compiler.ir import Conv, Graph, Map
+from systolith.compiler.layout import Strides, layout_of
+from systolith.config import Config
+from systolith.errors import SystolithError, UnsupportedError
+from systolith.isa import Unit
 
-__all__ = [
-    "Box",
-    "Gather",
-    "Job",
-    "Pass",
-    "Strides",
-    "blocks_of",
-    "check_layer",
-    "plain",
-    "touched_blocks",
-    "weight_tiles",
-]
+__all__ = ["Box", "Gather", "Job", "Operand", "Pass", "check_window", "input_strides", "operand_of"]
 
-
-@dataclass(frozen=True)
-class Strides:
-    """Words from one image, channel block or row of a tensor to the next; columns are neighbours."""
-
-    image: int
-    block: int
-    row: int
+ADD, MULTIPLY = 1, 2
+LARGEST_STEP = 255
+"""Largest kernel, stride and dilation of an instruction."""
+LARGEST_PAD = (1 << 13) - 1
+"""Farthest that a window may begin, or a tile lie, outside the input."""
 
 
 @dataclass(frozen=True)
@@ -73,19 +61,37 @@ class Box:
         return self.ky[1] * self.kx[1] * self.blocks[1]
 
 
+@dataclass(frozen=True)
+class Operand:
+    """The second operand of the SFU: the ISA's `second`, and its layout, with 0 where one word serves all rows or all
+    columns."""
+
+    second: int
+    name: str
+    strides: Strides
+
+    def size(self, rows: int, cols: int) -> tuple[int, int]:
+        """Rows and columns of it for an output tile."""
+        return (rows if self.strides.row else 1), (cols if self.strides.column else 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A convolution over words. `weights`: int8 [output block, ky, kx, block, input channel, output channel].
+    """Output tiles of `rows` x `cols` that `unit` makes from an input of `height` x `width` words in channel blocks.
 
-    Output block b reads `blocks` channel blocks of the input, from `firsts[b]` on, and its weights are for those: the
-    whole input, or with groups what the groups of its channels touch. `firsts` ascend.
+    `unit` is EXECUTE (the array) or DEPTHWISE, whose sums the SFU drains, or the SFU itself. Output block b reads
+    `blocks` channel blocks of the input, from `firsts[b]` on, which ascend: the whole input, or with groups what the
+    groups of its channels touch. Positions outside the input read as `pad_value`.
 
-    `source` and `target` are the layouts of the input (before gathering, if there is a `gather`) and output tensors.
+    `weights`: int8 [output block, ky, kx, block, input channel, output channel], for DEPTHWISE [output block, ky, kx,
+    1, channel]. The SFU leaves one output of each `pool` (rows, columns). `source` and `target` are the strides of the
+    input (before gathering, if there is a `gather`) and of the output.
     """
 
     index: int
-    layer: Conv
-    zero_point: int
+    layer: Conv | Map
+    unit: Unit
+    pad_value: int
     images: int
     height: int
     width: int
@@ -98,15 +104,30 @@ class Job:
     rows: int
     cols: int
     out_blocks: int
-    weights: NDArray[np.int8]
     source: Strides
     target: Strides
+    weights: NDArray[np.int8] | None = None
     gather: Gather | None = None
+    operand: Operand | None = None
+    pool: tuple[int, int] = (1, 1)
+
+    @property
+    def taps(self) -> int:
+        """Positions of the kernel."""
+        return self.kernel[0] * self.kernel[1]
 
     @property
     def k_tiles(self) -> int:
         """Of each output block."""
-        return self.kernel[0] * self.kernel[1] * self.blocks
+        return self.taps * self.blocks
+
+    def weight_words(self, box: Box, array: int) -> int:
+        """Words of weight SRAM that a box needs."""
+        return {Unit.EXECUTE: box.tiles * array, Unit.DEPTHWISE: box.tiles, Unit.SFU: 0}[self.unit]
+
+    def capacity(self, config: Config) -> int:
+        """Most outputs in a tile: half of the unit's accumulators; the SFU alone keeps to the array's grain."""
+        return config.dw_half if self.unit == Unit.DEPTHWISE else config.acc_half
 
     def reach(self, first: int, count: int) -> tuple[int, int]:
         """Channel blocks of the input, (first, count), that some neighbouring output blocks read."""
@@ -119,92 +140,44 @@ class Job:
         return "none" if self.gather is None else "full" if self.kernel == (1, 1) else "rows"
 
 
-def blocks_of(channels: int, array: int) -> int:
-    """Channel blocks of a tensor."""
-    return -(-channels // array)
+def input_strides(graph: Graph, layer: Conv | Map, array: int) -> Strides:
+    """Layout of a layer's input, whose columns must be neighbours."""
+    return _neighbours(graph, layer, layer.input, array)
 
 
-def plain(graph: Graph, index: int, array: int) -> Job:
-    """The layer on its input as it lies there; batch and kernel are folded into rows and channel blocks where that is
-    only a change of strides."""
-    layer = check_layer(graph.layers[index])
-    batch, channels, height, width = graph.values[layer.input].dims
-    _, out_channels, rows, cols = graph.values[layer.output].dims
-    all_blocks, out_blocks = blocks_of(channels, array), blocks_of(out_channels, array)
-    firsts, blocks = touched_blocks(out_channels, channels, layer.groups, array)
-    kernel, pad, stride, dilation = layer.weights.shape[2:], layer.pads[:2], layer.stride, layer.dilation
-    weights = weight_tiles(layer.weights, array, layer.groups)
-    images, source = batch, Strides(all_blocks * height * width, height * width, width)
-    target = Strides(out_blocks * rows * cols, rows * cols, cols)
-    if kernel == (height, width) and (rows, cols) == (1, 1) and not any(layer.pads):
-        # The kernel covers the input: a matrix product over block, y and x.
-        blocks, kernel = blocks * height * width, (1, 1)
-        firsts = tuple(first * height * width for first in firsts)
-        weights = weights.transpose(0, 3, 1, 2, 4, 5).reshape(out_blocks, 1, 1, blocks, array, array)
-        source = Strides(all_blocks * height * width, 1, 1)
-        height = width = 1
-        stride = dilation = (1, 1)
-    if kernel == (1, 1) and stride == (1, 1) and not any(layer.pads) and batch > 1 and height * width < array:
-        # Images too small to fill the array: the batch becomes the rows, an image one row.
-        source = Strides(0, source.block, source.image)
-        target = Strides(0, target.block, target.image)
-        width, height, rows, cols, images = height * width, batch, batch, rows * cols, 1
-    elif kernel == (1, 1) and stride == (1, 1) and not any(layer.pads) and height == 1:
-        # One line of pixels, as a matrix is: better a column, which is cut into small first and last tiles.
-        source, target = Strides(source.image, source.block, 1), Strides(target.image, target.block, 1)
-        height, width, rows, cols = width, 1, cols, 1
-    return Job(
-        index,
-        layer,
-        graph.values[layer.input].zero_point,
-        images,
-        height,
-        width,
-        blocks,
-        firsts,
-        kernel,
-        stride,
-        dilation,
-        pad,
-        rows,
-        cols,
-        out_blocks,
-        weights,
-        source,
-        target,
-    )
+def operand_of(graph: Graph, layer: Conv | Map, array: int) -> Operand | None:
+    """The layer's second operand as it lies there."""
+    multiply = layer.multiply if isinstance(layer, Map) else None
+    second = multiply or layer.add
+    if second is None:
+        return None
+    strides = _neighbours(graph, layer, second.operand, array)
+    _, _, height, width = graph.values[second.operand].dims
+    row, column = (strides.row if height > 1 else 0), (strides.column if width > 1 else 0)
+    mode = MULTIPLY if multiply else ADD
+    return Operand(mode, second.operand, Strides(strides.image, strides.block, row, column))
 
 
-def touched_blocks(out_channels: int, channels: int, groups: int, array: int) -> tuple[tuple[int, ...], int]:
-    """Channel blocks of the input that hold the groups of each output block: the first for each, and how many.
-
-    The count is one for all, the largest; ranges that need fewer go on, or begin earlier at the end of the input.
-    """
-    outputs, inputs = out_channels // groups, channels // groups
-    spans = []
-    for low in range(0, out_channels, array):
-        high = min(low + array, out_channels) - 1
-        spans.append((low // outputs * inputs // array, blocks_of((high // outputs + 1) * inputs, array)))
-    count = max(end - first for first, end in spans)
-    return tuple(min(first, blocks_of(channels, array) - count) for first, _ in spans), count
-
-
-def weight_tiles(weights: NDArray[np.int8], array: int, groups: int = 1) -> NDArray[np.int8]:
-    """[O, C / groups, ky, kx] -> [output block, ky, kx, touched block, input channel, output channel], zero-filled."""
-    out_channels, channels, kernel_y, kernel_x = weights.shape
-    out_blocks = blocks_of(out_channels, array)
-    firsts, blocks = touched_blocks(out_channels, channels * groups, groups, array)
-    full = np.zeros((out_blocks * array, blocks * array, kernel_y, kernel_x), np.int8)
-    for channel in range(out_channels):
-        start = channel * groups // out_channels * channels - firsts[channel // array] * array
-        full[channel, start : start + channels] = weights[channel]
-    return full.reshape(out_blocks, array, blocks, array, kernel_y, kernel_x).transpose(0, 4, 5, 2, 3, 1)
-
-
-def check_layer(layer: Conv) -> Conv:
-    """The layer itself, unless the array cannot run it."""
-    if max(*layer.stride, *layer.dilation) > 255:
-        raise SystolithError(
-            f"Layer '{layer.name}' must have strides and dilations up to 255, not {layer.stride} and {layer.dilation}"
+def check_window(layer: Conv | Map) -> None:
+    """Raises UnsupportedError for a window that no instruction has."""
+    window = layer.window
+    if max(*window.stride, *window.dilation) > LARGEST_STEP:
+        raise UnsupportedError(
+            f"Layer '{layer.name}' must have strides and dilations up to {LARGEST_STEP}, "
+            f"not {window.stride} and {window.dilation}",
+            layer.output,
         )
-    return layer
+    if max(window.pads) > LARGEST_PAD:
+        raise UnsupportedError(
+            f"Layer '{layer.name}' must have pads of up to {LARGEST_PAD}, not {window.pads}", layer.output
+        )
+
+
+def _neighbours(graph: Graph, layer: Conv | Map, name: str, array: int) -> Strides:
+    strides = layout_of(graph, name, array).strides
+    if strides.column != 1:
+        raise SystolithError(
+            f"Layer '{layer.name}' must read a value whose columns are neighbours, not '{name}' "
+            f"with a step of {strides.column}"
+        )
+    return strides

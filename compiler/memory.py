@@ -1,16 +1,17 @@
 """Where tensors and staging buffers lie: liveness-based placement, and rings for what passes through an SRAM."""
 
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from systolith.compiler.fit import fit
 from systolith.compiler.ir import Graph
-from systolith.compiler.jobs import blocks_of
+from systolith.compiler.layout import words_of
+from systolith.compiler.lives import Life
 from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.isa import Region
 
-__all__ = ["ALIGN", "Place", "Ring", "aligned", "largest_hole", "lifetimes", "place_tensors", "words_of"]
+__all__ = ["ALIGN", "Place", "Placement", "Ring", "aligned", "place_tensors"]
 
 ALIGN = 64
 
@@ -63,56 +64,46 @@ class Ring:
         return self.base + start
 
 
-def words_of(graph: Graph, name: str, array: int) -> int:
-    """Words of a tensor in blocked layout."""
-    batch, channels, height, width = graph.values[name].dims
-    return batch * blocks_of(channels, array) * height * width
+@dataclass(frozen=True)
+class Placement:
+    """A place for each tensor that lies inside no other, and what that leaves: for each layer the largest part of
+    activation SRAM that no living tensor takes, as (first word, words), and the words that are taken."""
+
+    places: Mapping[str, Place]
+    lives: Mapping[str, Life]
+    scratch_bytes: int
+    holes: tuple[tuple[int, int], ...]
+    taken: tuple[int, ...]
 
 
-def lifetimes(graph: Graph) -> dict[str, tuple[int, int]]:
-    """Index of the first and last layer that touches each value; outputs live on in memory, not here."""
-    spans: dict[str, tuple[int, int]] = {}
-    for index, layer in enumerate(graph.layers):
-        for name in (layer.output, layer.input):
-            spans[name] = (spans.get(name, (index, index))[0], index)
-    return spans
-
-
-def place_tensors(graph: Graph, config: Config, spilled: frozenset[str]) -> tuple[dict[str, Place], int]:
-    """A place for every tensor, and the bytes of scratch memory. Tensors between layers stay in activation SRAM unless
-    they are in `spilled` or find no room; network inputs and outputs have a place in memory as well."""
-    spans = lifetimes(graph)
+def place_tensors(
+    graph: Graph, lives: Mapping[str, Life], config: Config, spilled: frozenset[str], early: int = 0
+) -> Placement:
+    """Tensors between layers stay in activation SRAM unless they are in `spilled` or find no room; network inputs and
+    outputs have a place in memory as well. `lives` are the lifetimes of the graph. In SRAM a tensor has its words
+    `early` layers before it is made, so that these layers can overlap."""
     inputs, outputs = [port.value for port in graph.inputs], [port.value for port in graph.outputs]
     places = {**_in_region(graph, config, inputs, Region.INPUT), **_in_region(graph, config, outputs, Region.OUTPUT)}
-    live: dict[str, tuple[int, int, int]] = {}
-    scratch: list[str] = []
-    for index, layer in enumerate(graph.layers):
-        live = {name: item for name, item in live.items() if item[2] >= index}
-        name, last = layer.output, spans[layer.output][1]
-        if last == index:
-            if name not in places:
-                scratch.append(name)
-            continue
-        words = words_of(graph, name, config.array)
-        start = None if name in spilled else _fit(live, layer.input, words, config)
-        if start is not None:
-            live[name] = (start, start + words, last)
-            memory = places.get(name, Place(None, None))
-            places[name] = Place(start, memory.region, memory.offset)
-        elif name not in places:
-            scratch.append(name)
-    placed, scratch_bytes = _scratch(graph, config, scratch, spans)
-    return {**places, **placed}, scratch_bytes
-
-
-def largest_hole(places: Mapping[str, Place], graph: Graph, config: Config, index: int) -> tuple[int, int]:
-    """First word and size of the largest part of activation SRAM that no tensor alive at layer `index` takes."""
-    taken = sorted(
-        (places[name].word, places[name].word + words_of(graph, name, config.array))
-        for name, (first, last) in lifetimes(graph).items()
-        if first <= index <= last and places[name].sram is not None
-    )
-    return max(_holes(taken, config.act_depth), key=lambda hole: hole[1])
+    kept = [
+        replace(life, first=max(life.first - early, 0))
+        for name, life in lives.items()
+        if life.reads and name not in spilled
+    ]
+    starts = fit(kept, config.act_depth, config.act_banks)
+    scratch = [life for name, life in lives.items() if name not in starts and name not in places]
+    placed, scratch_bytes = _scratch(scratch, config.array)
+    places |= placed
+    for name, start in starts.items():
+        memory = places.get(name, Place(None, None))
+        places[name] = Place(start, memory.region, memory.offset)
+    alive: list[list[tuple[int, int]]] = [[] for _ in graph.layers]
+    for name, start in starts.items():
+        for index in range(max(lives[name].first - early, 0), lives[name].last + 1):
+            alive[index].append((start, start + lives[name].words))
+    gaps = [_gaps(sorted(taken), config.act_depth) for taken in alive]
+    holes = tuple(max(found, key=lambda gap: gap[1]) for found in gaps)
+    taken = tuple(config.act_depth - sum(size for _, size in found) for found in gaps)
+    return Placement(places, lives, scratch_bytes, holes, taken)
 
 
 def aligned(size: int) -> int:
@@ -128,40 +119,24 @@ def _in_region(graph: Graph, config: Config, names: list[str], region: Region) -
     return places
 
 
-def _fit(live: Mapping[str, tuple[int, int, int]], reads: str, words: int, config: Config) -> int | None:
-    """First word of a free place, in banks other than the input's if there is one; low and high ends are tried."""
-    holes = [hole for hole in _holes(sorted(item[:2] for item in live.values()), config.act_depth) if hole[1] >= words]
-    starts = [start for base, size in holes for start in (base, base + size - words)]
-    bank = config.act_depth // config.act_banks
-    avoid = range(live[reads][0] // bank, (live[reads][1] - 1) // bank + 1) if reads in live else range(0)
-
-    def shared(start: int) -> int:
-        return sum(b in avoid for b in range(start // bank, (start + words - 1) // bank + 1))
-
-    return min(starts, key=shared, default=None)
+def _gaps(taken: list[tuple[int, int]], depth: int) -> list[tuple[int, int]]:
+    """(first word, words) between the sorted [start, end) of `taken`; some may be equal."""
+    gaps, end = [], 0
+    for start, stop in [*taken, (depth, depth)]:
+        gaps.append((end, max(start - end, 0)))
+        end = max(end, stop)
+    return gaps
 
 
-def _holes(taken: list[tuple[int, int]], depth: int) -> list[tuple[int, int]]:
-    """(first word, size) between the sorted [start, end) of `taken`."""
-    edges = [(0, 0), *taken, (depth, depth)]
-    return [(a[1], b[0] - a[1]) for a, b in pairwise(edges)]
-
-
-def _scratch(graph: Graph, config: Config, names: list[str], spans) -> tuple[dict[str, Place], int]:
+def _scratch(lives: Sequence[Life], array: int) -> tuple[dict[str, Place], int]:
     """First fit over time: tensors that do not live at the same time may share bytes."""
-    placed: dict[str, tuple[int, int]] = {}
-    for name in names:
-        size = aligned(words_of(graph, name, config.array) * config.array)
-        others = sorted(
-            span
-            for other, span in placed.items()
-            if spans[other][0] <= spans[name][1] and spans[name][0] <= spans[other][1]
-        )
-        start = 0
-        for low, high in others:
+    placed: list[tuple[Life, int, int]] = []
+    for life in lives:
+        size, start = aligned(life.words * array), 0
+        for low, high in sorted((low, high) for other, low, high in placed if life.meets(other)):
             if low - start >= size:
                 break
             start = max(start, high)
-        placed[name] = (start, start + size)
-    places = {name: Place(None, Region.SCRATCH, start) for name, (start, _) in placed.items()}
-    return places, max((end for _, end in placed.values()), default=0)
+        placed.append((life, start, start + size))
+    places = {life.name: Place(None, Region.SCRATCH, start) for life, start, _ in placed}
+    return places, max((end for _, _, end in placed), default=0)

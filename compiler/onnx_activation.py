@@ -5,19 +5,18 @@ from dataclasses import replace
 import numpy as np
 
 from systolith.compiler.onnx_node import Node
-from systolith.compiler.onnx_quantize import constant
-from systolith.compiler.onnx_tensors import Sum, Tensor, describe
+from systolith.compiler.onnx_tensors import Constant, Mapped, Sum, Tensor, describe
 
 __all__ = ["clip", "relu"]
 
 
-def relu(node: Node, inputs: list[Tensor | None]) -> Sum:
+def relu(node: Node, inputs: list[Tensor | None]) -> Sum | Mapped:
     """Relu of a layer's result."""
     node.attributes()
     return _limited(node, inputs[0], np.float32(0), None)
 
 
-def clip(node: Node, inputs: list[Tensor | None]) -> Sum:
+def clip(node: Node, inputs: list[Tensor | None]) -> Sum | Mapped:
     """Clip of a layer's result; limits are attributes before opset 11, inputs since."""
     if node.opset < 11:
         limits = node.attributes(min=float(np.finfo(np.float32).min), max=float(np.finfo(np.float32).max))
@@ -29,24 +28,26 @@ def clip(node: Node, inputs: list[Tensor | None]) -> Sum:
             for x, name in zip((*inputs[1:], None, None)[:2], ("min", "max"), strict=True)
         )
     if low is not None and high is not None and not low <= high:
-        raise node.error(f"limits must be min <= max, not {low} and {high}")
+        raise node.unsupported(f"limits must be min <= max, not {low} and {high}")
     return _limited(node, inputs[0], low, high)
 
 
 def _bound(node: Node, tensor: Tensor, name: str) -> np.float32:
-    values = constant(node, tensor, name)
+    if not isinstance(tensor, Constant):
+        raise node.unsupported(f"input '{name}' must be a constant, not {describe(tensor)}")
+    values = tensor.values
     if values.size != 1 or values.dtype != np.float32 or np.isnan(values).any():
-        raise node.error(
+        raise node.unsupported(
             f"input '{name}' must be one float32 number, not {values.dtype} of shape {values.shape}: "
             f"{values.reshape(-1)[:1]}"
         )
     return np.float32(values.reshape(-1)[0])
 
 
-def _limited(node: Node, x: Tensor | None, low: np.float32 | None, high: np.float32 | None) -> Sum:
+def _limited(node: Node, x: Tensor | None, low: np.float32 | None, high: np.float32 | None) -> Sum | Mapped:
     """The layer with its result clamped to [low, high] after whatever limits it had."""
-    if not isinstance(x, Sum):
-        raise node.error(f"input must be the result of a layer before its QuantizeLinear, not {describe(x)}")
+    if not isinstance(x, Sum | Mapped):
+        raise node.unsupported(f"input must be the result of a layer before its QuantizeLinear, not {describe(x)}")
 
     def clamp(bound: np.float32 | None) -> np.float32 | None:
         if bound is None:

@@ -2,24 +2,30 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import onnx
+import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor
 
+from systolith.compiler.onnx_order import sort_nodes
 from systolith.errors import SystolithError
 
 __all__ = ["OLDEST_OPSET", "check_types", "read_model"]
 
+Result = TypeVar("Result")
 OLDEST_OPSET = 10
-DOMAINS = ("", "ai.onnx", "com.microsoft")
+DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+"""What ONNX Runtime can run."""
 
 
-def read_model(source: Path | bytes, where: str | None = None) -> ModelProto:
+def read_model(source: Path | bytes, where: str | None = None, oldest: int = OLDEST_OPSET) -> ModelProto:
     """The model of a file or of its bytes, weights included. Raises SystolithError, which starts with `where`.
 
-    External data must lie in the model's folder; bytes alone have no folder, so they may not have any.
+    External data must lie in the model's folder; bytes alone have no folder, so they may not have any. `oldest` is the
+    first opset that is taken.
     """
     folder = None
     if isinstance(source, Path):
@@ -41,19 +47,34 @@ def read_model(source: Path | bytes, where: str | None = None) -> ModelProto:
         raise SystolithError(
             f"{where}: must be an ONNX model with at least one node; found none (is this file ONNX, and whole?)"
         )
-    _check_opset(model, where)
+    _check_opset(model, where, oldest)
+    if model.functions:
+        model = _refuse_failure(where, lambda: onnx.inliner.inline_local_functions(model))
+    _check_domains(model, where)
     _load_external_data(model, folder, where)
+    sort_nodes(model, where)
     _refuse_failure(where, lambda: onnx.checker.check_model(model))
     return model
 
 
-def _check_opset(model: ModelProto, where: str) -> None:
+def _check_opset(model: ModelProto, where: str, oldest: int) -> None:
     newest = onnx.defs.onnx_opset_version()
     versions = [opset.version for opset in model.opset_import if opset.domain in DOMAINS[:2]]
     if not versions:
-        raise SystolithError(f"{where}: must import an ONNX opset from {OLDEST_OPSET} to {newest}; it imports none")
-    if not OLDEST_OPSET <= max(versions) <= newest:
-        raise SystolithError(f"{where}: opset must be from {OLDEST_OPSET} to {newest}, not {max(versions)}")
+        raise SystolithError(f"{where}: must import an ONNX opset from {oldest} to {newest}; it imports none")
+    if not oldest <= max(versions) <= newest:
+        raise SystolithError(f"{where}: opset must be from {oldest} to {newest}, not {max(versions)}")
+
+
+def _check_domains(model: ModelProto, where: str) -> None:
+    imported = {opset.domain or "ai.onnx" for opset in model.opset_import if opset.version > 0}
+    for node in model.graph.node:
+        label = f"{where}: {node.op_type} '{node.name or ', '.join(node.output)}'"
+        if node.domain not in DOMAINS:
+            known = ", ".join(filter(None, DOMAINS))
+            raise SystolithError(f"{label}: its domain must be one of {known}, or none, not '{node.domain}'")
+        if (node.domain or "ai.onnx") not in imported:
+            raise SystolithError(f"{label}: the file must import an opset of its domain '{node.domain or 'ai.onnx'}'")
 
 
 def check_types(model: ModelProto, where: str) -> None:
@@ -61,9 +82,9 @@ def check_types(model: ModelProto, where: str) -> None:
     _refuse_failure(where, lambda: onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True))
 
 
-def _refuse_failure(where: str, check: Callable[[], object]) -> None:
+def _refuse_failure(where: str, check: Callable[[], Result]) -> Result:
     try:
-        check()
+        return check()
     except (
         onnx.checker.ValidationError,
         onnx.shape_inference.InferenceError,

@@ -5,7 +5,7 @@ from typing import Any
 
 from systolith.compiler.onnx_node import Node
 
-__all__ = ["Geometry", "geometry"]
+__all__ = ["AUTO_PADS", "Geometry", "geometry", "numbers"]
 
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
@@ -28,12 +28,13 @@ def geometry(node: Node, attributes: dict[str, Any], sizes: tuple[int, ...], ker
             f"attribute 'kernel_shape' must be {list(kernel)} as the weights are, "
             f"not {list(attributes['kernel_shape'])}"
         )
-    stride = _numbers(node, attributes, "strides", (1,) * rank, 1)
-    dilation = _numbers(node, attributes, "dilations", (1,) * rank, 1)
+    stride = numbers(node, attributes, "strides", (1,) * rank, 1)
+    dilation = numbers(node, attributes, "dilations", (1,) * rank, 1)
     extent = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
     pads = _pads(node, attributes, sizes, stride, extent)
     padded = tuple(n + pads[i] + pads[rank + i] for i, n in enumerate(sizes))
-    if any(n < e for n, e in zip(padded, extent, strict=True)):
+    more = [step - 1 if attributes.get("ceil_mode") else 0 for step in stride]
+    if any(n + m < e for n, m, e in zip(padded, more, extent, strict=True)):
         raise node.error(f"input with pads must be at least as large as the kernel, {list(extent)}, not {list(padded)}")
     size = tuple((n - e) // s + 1 for n, e, s in zip(padded, extent, stride, strict=True))
     if rank == 1:
@@ -50,7 +51,7 @@ def _pads(
     auto = attributes["auto_pad"]
     if auto not in AUTO_PADS:
         raise node.error(f"attribute 'auto_pad' must be one of {', '.join(AUTO_PADS)}, not {auto!r}")
-    pads = _numbers(node, attributes, "pads", (0,) * (2 * len(sizes)), 0)
+    pads = numbers(node, attributes, "pads", (0,) * (2 * len(sizes)), 0)
     if auto == "NOTSET":
         return pads
     if any(pads):
@@ -62,9 +63,8 @@ def _pads(
     return less + more if auto == "SAME_UPPER" else more + less
 
 
-def _numbers(
-    node: Node, attributes: dict[str, Any], name: str, default: tuple[int, ...], least: int
-) -> tuple[int, ...]:
+def numbers(node: Node, attributes: dict[str, Any], name: str, default: tuple[int, ...], least: int) -> tuple[int, ...]:
+    """An attribute of as many integers as `default` has, each of at least `least`."""
     values = attributes[name] or default
     if len(values) != len(default) or min(values) < least:
         raise node.error(f"attribute '{name}' must be {len(default)} integers of at least {least}, not {list(values)}")

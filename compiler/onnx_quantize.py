@@ -1,40 +1,41 @@
 """QuantizeLinear and DequantizeLinear, and the scales and zero points of the quantized operators."""
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.compiler.ir import Conv, Value
+from systolith.compiler.onnx_emit import emit
 from systolith.compiler.onnx_node import Node
+from systolith.compiler.onnx_requantize import join, requantized
 from systolith.compiler.onnx_tensors import (
-    Array,
     Constant,
     DequantizedConstant,
     FloatInput,
+    Function,
+    Joined,
+    Layers,
+    Mapped,
     Quantized,
     Real,
     Sum,
     Tensor,
     describe,
-    image_roles,
+    shift,
 )
-from systolith.numerics import output_scale
 
-__all__ = ["activation_parameters", "constant", "dequantize", "emit", "quantize", "scale_of", "shift"]
+__all__ = ["activation_parameters", "constant", "dequantize", "integers", "quantize", "scale_of"]
 
 EIGHT_BITS = (np.dtype(np.int8), np.dtype(np.uint8))
 OUTPUT_TYPES = {0: np.dtype(np.uint8), 2: np.dtype(np.uint8), 3: np.dtype(np.int8)}
 """What attribute 'output_dtype' names; 0 is its default."""
 
 
-def quantize(node: Node, inputs: list[Tensor | None], layers: list[tuple[Conv, Value]]) -> Tensor:
+def quantize(node: Node, inputs: list[Tensor | None], layers: Layers) -> Tensor:
     """QuantizeLinear: ends a layer, starts the network, folds a constant, or changes nothing."""
     values = node.attributes(axis=1, block_size=0, saturate=1, output_dtype=0, precision=0)
     node.require(values, block_size=0, saturate=1, precision=0)
     named = values["output_dtype"]
     if named not in OUTPUT_TYPES:
-        raise node.error(f"attribute 'output_dtype' must be 2 (uint8) or 3 (int8), not {named}")
+        raise node.unsupported(f"attribute 'output_dtype' must be 2 (uint8) or 3 (int8), not {named}")
     x, scale, zero_point = _parameters(node, inputs, OUTPUT_TYPES[named])
     if named and zero_point.dtype != OUTPUT_TYPES[named]:
         raise node.error(
@@ -44,15 +45,16 @@ def quantize(node: Node, inputs: list[Tensor | None], layers: list[tuple[Conv, V
         return _quantize_constant(node, x, scale, zero_point, values["axis"])
     scalar_scale, scalar_zero_point = activation_parameters(node, scale, zero_point)
     dtype = zero_point.dtype
-    if isinstance(x, Sum):
+    if isinstance(x, Sum | Mapped | Function):
         return emit(x, scalar_scale, scalar_zero_point, dtype, node.proto.output[0], layers)
+    if isinstance(x, Joined):
+        return join(x, scalar_scale, scalar_zero_point, dtype, node.proto.output[0], layers)
     if isinstance(x, FloatInput):
         x.array.dtype = x.array.dtype or dtype
         x.array.agree(node, scalar_scale, scalar_zero_point)
         return Quantized(x.array, x.view, dtype)
     if isinstance(x, Real):
-        x.quantized.array.agree(node, scalar_scale, scalar_zero_point)
-        return replace(x.quantized, dtype=dtype)
+        return requantized(node, x.quantized, scalar_scale, scalar_zero_point, dtype, node.proto.output[0], layers)
     raise node.error(f"input 'x' must be float32, not {describe(x)}")
 
 
@@ -61,11 +63,11 @@ def dequantize(node: Node, inputs: list[Tensor | None]) -> Tensor:
     values = node.attributes(axis=1, block_size=0, output_dtype=0)
     node.require(values, block_size=0)
     if values["output_dtype"] not in (0, 1):
-        raise node.error(f"attribute 'output_dtype' must be 1 (float32), not {values['output_dtype']}")
+        raise node.unsupported(f"attribute 'output_dtype' must be 1 (float32), not {values['output_dtype']}")
     x, scale, zero_point = _parameters(node, inputs, _input_type(inputs[0]))
     if isinstance(x, Constant):
         if x.values.dtype not in (*EIGHT_BITS, np.dtype(np.int32)):
-            raise node.error(f"input 'x' must be int8, uint8 or int32, not {x.values.dtype}")
+            raise node.unsupported(f"input 'x' must be int8, uint8 or int32, not {x.values.dtype}")
         axis = _axis(node, values["axis"], x.values.ndim) if scale.ndim else 0
         if scale.ndim and len(scale) != x.values.shape[axis]:
             raise node.error(
@@ -80,38 +82,30 @@ def dequantize(node: Node, inputs: list[Tensor | None]) -> Tensor:
     return Real(x)
 
 
-def emit(
-    x: Sum, scale: np.float32, zero_point: int, dtype: np.dtype, name: str, layers: list[tuple[Conv, Value]]
-) -> Quantized:
-    """Finish a layer: its output has that scale and zero point (int8 domain). Appends it to `layers`."""
-    with np.errstate(over="ignore", under="ignore"):
-        factor = np.broadcast_to(output_scale(float(x.x_scale), x.w_scale, float(scale)), x.layer.bias.shape)
-    normal = np.isfinite(factor) & (factor >= np.finfo(np.float32).tiny)
-    if not normal.all():
-        bad = factor[~normal][0]
-        raise x.node.error(f"x_scale * w_scale / y_scale must be a normal positive float32, not {bad}")
-    low = -128 if x.low is None else _limit(x.low, scale, zero_point)
-    high = 127 if x.high is None else _limit(x.high, scale, zero_point)
-    layer = replace(x.layer, output=name, scale=np.ascontiguousarray(factor), low=low, high=high)
-    array = Array(name, x.dims, dtype, scale, zero_point, image_roles(x.dims))
-    layers.append((layer, array.value()))
-    return Quantized(array, x.view, dtype)
-
-
 def constant(node: Node, tensor: Tensor | None, name: str) -> NDArray:
-    """The values of an input that must be a constant."""
+    """The values of an input that must be a constant, dequantized ones as real numbers."""
+    if isinstance(tensor, DequantizedConstant):
+        return tensor.real
     if not isinstance(tensor, Constant):
-        raise node.error(f"input '{name}' must be a constant, not {describe(tensor)}")
+        raise node.unsupported(f"input '{name}' must be a constant, not {describe(tensor)}")
     return tensor.values
+
+
+def integers(node: Node, tensor: Tensor | None, name: str) -> list[int]:
+    """The numbers of an input that must be constant integers."""
+    values = constant(node, tensor, name)
+    if values.dtype not in (np.int32, np.int64):
+        raise node.error(f"input '{name}' must be int32 or int64, not {values.dtype}")
+    return values.reshape(-1).tolist()
 
 
 def scale_of(node: Node, tensor: Tensor | None, name: str) -> NDArray[np.float32]:
     """Scales of an input: float32, positive and finite; a scalar, or 1-D."""
     scale = constant(node, tensor, name)
     if scale.dtype != np.float32:
-        raise node.error(f"input '{name}' must be float32, not {scale.dtype}")
+        raise node.unsupported(f"input '{name}' must be float32, not {scale.dtype}")
     if scale.ndim > 1:
-        raise node.error(f"input '{name}' must be a scalar or 1-D, not of shape {scale.shape}")
+        raise node.unsupported(f"input '{name}' must be a scalar or 1-D, not of shape {scale.shape}")
     if not (np.isfinite(scale) & (scale > 0)).all():
         bad = scale[~(np.isfinite(scale) & (scale > 0))].flat[0]
         raise node.error(f"input '{name}' must be positive and finite, not {bad}")
@@ -121,15 +115,12 @@ def scale_of(node: Node, tensor: Tensor | None, name: str) -> NDArray[np.float32
 def activation_parameters(node: Node, scale: NDArray, zero_point: NDArray) -> tuple[np.float32, int]:
     """Scale and zero point (int8 domain) of an activation, which has one of each."""
     if scale.ndim or zero_point.size != 1:
-        raise node.error(f"an activation must have one scale and zero point, not {scale.size} and {zero_point.size}")
+        raise node.unsupported(
+            f"an activation must have one scale and zero point, not {scale.size} and {zero_point.size}"
+        )
     if zero_point.dtype not in EIGHT_BITS:
-        raise node.error(f"an activation must be int8 or uint8, not {zero_point.dtype}")
+        raise node.unsupported(f"an activation must be int8 or uint8, not {zero_point.dtype}")
     return np.float32(scale), int(zero_point.reshape(-1)[0]) - shift(zero_point.dtype)
-
-
-def shift(dtype: np.dtype) -> int:
-    """What a value of that type has more than the int8 that carries it."""
-    return 128 if dtype == np.uint8 else 0
 
 
 def _parameters(
@@ -158,7 +149,7 @@ def _quantize_constant(node: Node, x: Constant, scale: NDArray, zero_point: NDAr
     if x.values.dtype != np.float32:
         raise node.error(f"input 'x' must be float32, not {x.values.dtype}")
     if zero_point.dtype not in EIGHT_BITS:
-        raise node.error(f"output must be int8 or uint8, not {zero_point.dtype}")
+        raise node.unsupported(f"output must be int8 or uint8, not {zero_point.dtype}")
     if scale.ndim:
         axis = _axis(node, axis, x.values.ndim)
         if len(scale) != x.values.shape[axis]:
@@ -179,9 +170,3 @@ def _axis(node: Node, axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
         raise node.error(f"attribute 'axis' must be from {-rank} to {rank - 1}, not {axis}")
     return axis % rank
-
-
-def _limit(bound: np.float32, scale: np.float32, zero_point: int) -> int:
-    """A real limit as int8: quantization is monotone, so clamping after it equals clamping before it."""
-    with np.errstate(over="ignore"):
-        return int(np.clip(np.rint(np.float32(bound) / scale) + zero_point, -128, 127))

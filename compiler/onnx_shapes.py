@@ -1,4 +1,4 @@
-"""Flatten, Reshape, Squeeze, Unsqueeze, Transpose, Identity: another view of the same elements, or of a constant."""
+"""Reshape, Flatten, Squeeze, Unsqueeze, Transpose, Identity, Dropout: another view of a tensor, or of a constant."""
 
 from dataclasses import replace
 from math import prod
@@ -6,15 +6,24 @@ from math import prod
 import numpy as np
 
 from systolith.compiler.onnx_node import Node
-from systolith.compiler.onnx_quantize import constant
+from systolith.compiler.onnx_quantize import constant, integers
 from systolith.compiler.onnx_tensors import Constant, DequantizedConstant, Tensor, viewed
 
-__all__ = ["flatten", "identity", "reshape", "squeeze", "transpose", "unsqueeze"]
+__all__ = ["dropout", "flatten", "identity", "reshape", "squeeze", "transpose", "unsqueeze"]
 
 
 def identity(node: Node, inputs: list[Tensor | None]) -> Tensor:
     """Identity: the same tensor."""
     node.attributes()
+    return _present(node, inputs)
+
+
+def dropout(node: Node, inputs: list[Tensor | None]) -> Tensor:
+    """Dropout of a network that is not being trained: the same tensor."""
+    node.attributes(ratio=0.5, seed=0)
+    training = (*inputs, None, None)[2]
+    if training is not None and constant(node, training, "training_mode").any():
+        raise node.unsupported("input 'training_mode' must be false")
     return _present(node, inputs)
 
 
@@ -32,7 +41,7 @@ def reshape(node: Node, inputs: list[Tensor | None]) -> Tensor:
     """Reshape to a constant shape; 0 keeps an axis, -1 is what remains."""
     x = _present(node, inputs)
     allow_zero = node.attributes(allowzero=0)["allowzero"]
-    wanted = [int(n) for n in constant(node, inputs[1], "shape").reshape(-1)]
+    wanted = integers(node, inputs[1], "shape")
     if allow_zero and 0 in wanted:
         raise node.error("attribute 'allowzero' with a 0 in the shape would make an empty tensor")
     if any(n < -1 or (n == 0 and i >= len(x.shape)) for i, n in enumerate(wanted)) or wanted.count(-1) > 1:
@@ -59,7 +68,7 @@ def squeeze(node: Node, inputs: list[Tensor | None]) -> Tensor:
 def unsqueeze(node: Node, inputs: list[Tensor | None]) -> Tensor:
     """Unsqueeze: axes of size 1 come."""
     x = _present(node, inputs)
-    count = len(constant(node, inputs[1], "axes")) if node.opset >= 13 else len(node.attributes(axes=())["axes"])
+    count = len(integers(node, inputs[1], "axes")) if node.opset >= 13 else len(node.attributes(axes=())["axes"])
     axes = _axes(node, inputs, len(x.shape) + count) or set()
     sizes = iter(x.shape)
     return _reshaped(node, x, tuple(1 if i in axes else next(sizes) for i in range(len(x.shape) + len(axes))))
@@ -85,7 +94,7 @@ def _axes(node: Node, inputs: list[Tensor | None], rank: int) -> set[int] | None
         values = node.attributes(axes=())["axes"] or None
     else:
         node.attributes()
-        values = None if len(inputs) < 2 or inputs[1] is None else tuple(constant(node, inputs[1], "axes").reshape(-1))
+        values = None if len(inputs) < 2 or inputs[1] is None else tuple(integers(node, inputs[1], "axes"))
     if values is None:
         return None
     axes = {int(axis) + (rank if axis < 0 else 0) for axis in values}
@@ -103,7 +112,7 @@ def _reshaped(node: Node, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         return replace(x, values=x.values.reshape(shape), axis=0)
     view = x.view.reshape(shape)
     if view is None:
-        raise node.error(f"shape {x.shape} to {shape} must be a change of view; this one moves data")
+        raise node.unsupported(f"shape {x.shape} to {shape} must be a change of view; this one moves data")
     return viewed(x, view)
 
 

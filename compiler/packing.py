@@ -5,37 +5,36 @@ the taps of one kernel row in a word, or of the whole kernel. The cost model dec
 piece.
 """
 
+from systolith.compiler.convolution import made_size, weight_tiles
 from systolith.compiler.ir import Conv, Graph
-from systolith.compiler.jobs import Gather, Job, Pass, Strides, blocks_of, check_layer, plain, weight_tiles
+from systolith.compiler.jobs import Gather, Job, Pass, check_window, operand_of
+from systolith.compiler.layout import Strides, blocks_of, layout_of, root_of
+from systolith.isa import Unit
 
-__all__ = ["candidates", "packed"]
+__all__ = ["packed", "packings"]
 
 
-def candidates(graph: Graph, index: int, array: int) -> list[Job]:
-    """Every way to run a layer, plain first. Packing needs an input of the network that nothing else reads, and no
-    groups."""
-    layer = graph.layers[index]
-    jobs = [plain(graph, index, array)]
-    if layer.groups > 1:
-        return jobs
+def packings(graph: Graph, index: int, layer: Conv, array: int) -> list[Job]:
+    """Every packing of a layer's taps. It needs an input of the network that nothing else reads, and no groups."""
     inputs = {port.value for port in graph.inputs}
-    readers = sum(other.input == layer.input for other in graph.layers) + sum(
-        p.value == layer.input for p in graph.outputs
-    )
-    _, channels, _, width = graph.values[layer.input].dims
-    fits = channels < array and width * channels < 1 << 15 and layer.stride[1] * channels < 1 << 12
-    if layer.input in inputs and readers == 1 and fits and layer.stride[0] < 64 and layer.weights.shape[3] > 1:
-        jobs.append(packed(graph, index, array, rows=True))
-    if layer.input in inputs and readers == 1 and fits and layer.stride[0] < 64 and layer.weights[0, 0].size > 1:
-        jobs.append(packed(graph, index, array, rows=False))
-    return jobs
+    read = [name for other in graph.layers for name in other.inputs] + [port.value for port in graph.outputs]
+    readers = sum(root_of(graph, name) == layer.input for name in read)
+    _, channels, height, width = graph.values[layer.input].dims
+    top, left, bottom, right = layer.pads
+    fits = top + height + bottom < 1 << 13 and (left + width + right) * channels < 1 << 15  # y0 and x0 of LOAD.A
+    fits = fits and layer.stride[0] < 1 << 6 and layer.stride[1] * channels < 1 << 12
+    if layer.groups > 1 or layer.input not in inputs or readers != 1 or not fits or channels >= array:
+        return []
+    by_rows = [packed(graph, index, layer, array, rows=True)] if layer.weights.shape[3] > 1 else []
+    full = [packed(graph, index, layer, array, rows=False)] if layer.weights[0, 0].size > 1 else []
+    return by_rows + full
 
 
-def packed(graph: Graph, index: int, array: int, rows: bool) -> Job:
+def packed(graph: Graph, index: int, layer: Conv, array: int, rows: bool) -> Job:
     """The layer on words gathered from pixels: taps of each kernel row packed (`rows`), or of the whole kernel."""
-    layer = check_layer(graph.layers[index])
+    check_window(layer)
     batch, channels, height, width = graph.values[layer.input].dims
-    _, out_channels, out_rows, cols = graph.values[layer.output].dims
+    out_rows, cols = made_size(graph, layer)
     kernel_y, kernel_x = layer.weights.shape[2:]
     taps = layer.weights.transpose(0, 2, 3, 1).reshape(len(layer.weights), kernel_y, kernel_x * channels)
     if not rows:
@@ -50,10 +49,11 @@ def packed(graph: Graph, index: int, array: int, rows: bool) -> Job:
         height,
         width * channels,
     )
-    blocks, out_blocks = blocks_of(taps.shape[2], array), blocks_of(out_channels, array)
+    blocks, out_blocks = blocks_of(taps.shape[2], array), blocks_of(len(taps), array)
     return Job(
         index,
         layer,
+        Unit.EXECUTE,
         graph.values[layer.input].zero_point,
         batch,
         height if rows else out_rows,
@@ -67,10 +67,12 @@ def packed(graph: Graph, index: int, array: int, rows: bool) -> Job:
         out_rows,
         cols,
         out_blocks,
-        weight_tiles(taps.transpose(0, 2, 1)[..., None], array),
         Strides(height * width * channels, 0, width * channels),
-        Strides(out_blocks * out_rows * cols, out_rows * cols, cols),
+        layout_of(graph, layer.output, array).strides,
+        weight_tiles(taps.transpose(0, 2, 1)[..., None], array),
         gather,
+        operand_of(graph, layer, array),
+        layer.pool.stride if layer.pool else (1, 1),
     )
 
 

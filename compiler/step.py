@@ -8,9 +8,11 @@ __all__ = ["Step"]
 
 @dataclass(frozen=True)
 class Step:
-    """One instruction to be: its fields, the constants it needs (by CONFIG format), and the layer it works for."""
+    """One instruction to be: its fields, the constants it needs (by CONFIG format), the layer it works for, and the
+    SFU's table, 256 bytes, if it looks up."""
 
     name: str
     fields: Mapping[str, int]
     constants: Mapping[str, Mapping[str, int]]
     layer: int
+    table: bytes | None = None

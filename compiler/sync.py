@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from systolith.compiler.access import STAGE_WEIGHTS, UNIT_OF, Access, accesses
+from systolith.compiler.access import STAGE_WEIGHTS, UNIT_OF, accesses
 from systolith.compiler.step import Step
 from systolith.config import Config
 from systolith.isa import Unit
@@ -65,14 +65,14 @@ def dependences(steps: Sequence[Step], units: Sequence[Unit], config: Config) ->
         for access in found:
             for (memory, other, write), cells in last.items():
                 if memory == access.memory and other != unit and (write or access.write):
-                    latest = int(_view(cells, access).max())
+                    latest = int(access.view(cells).max())
                     if latest > needed[-1].get(other, NEVER):
                         needed[-1][other] = latest
         for access in found:
             key = access.memory, unit, access.write
             if key not in last:
                 last[key] = np.full(sizes[access.memory], NEVER, np.int32)
-            _view(last[key], access)[...] = index
+            access.view(last[key])[...] = index
     return needed
 
 
@@ -139,17 +139,6 @@ def _raise(givers: dict[int, int], unit: int, giver: int) -> bool:
         return False
     givers[unit] = giver
     return True
-
-
-def _view(cells: np.ndarray, access: Access) -> np.ndarray:
-    """The cells of an access, without a copy."""
-    return np.ndarray(
-        [count for count, _ in access.dims],
-        cells.dtype,
-        cells,
-        4 * access.start,
-        [4 * stride for _, stride in access.dims],
-    )
 
 
 assert STAGE_WEIGHTS == "weights" and set(UNIT_OF.values()) == set(range(UNITS))

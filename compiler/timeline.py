@@ -1,8 +1,9 @@
 """When each instruction runs, about: the machine at the grain of instructions and bursts, for schedules and reports.
 
 Queues, tokens, the shared read port (the two load units take turns, burst by burst), the array's max(M, N) cycles a
-K tile and the SFU's lanes are modelled; bank conflicts, refresh of a real memory and 4 KiB splits are not. The RTL has
-the last word: this is for choosing between schedules and for seeing where cycles go.
+K tile, the depthwise unit's passes and the SFU's lanes and windows are modelled; bank conflicts, refresh of a real
+memory and 4 KiB splits are not. The RTL has the last word: this is for choosing between schedules and for seeing where
+cycles go.
 """
 
 import heapq
@@ -10,15 +11,15 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from systolith.compiler.durations import READ_LATENCY, cycles, latency, tile_cycles
 from systolith.config import Config
 from systolith.isa import Instruction, Opcode, Unit
 
 __all__ = ["Timeline", "estimate"]
 
-READ_LATENCY = 70
-WRITE_LATENCY = 20
-SFU_LATENCY = 16
 LATER = 1 << 60
+QUEUES = 6
+"""Units with a queue."""
 START = 80
 """Cycles from the start register to the first instruction in a queue."""
 
@@ -41,10 +42,10 @@ class _Machine:
     def __init__(self, program: Sequence[Instruction], config: Config):
         self.program, self.config = program, config
         self.constants = self._constants_of()
-        self.queues: list[deque[int]] = [deque() for _ in range(5)]
+        self.queues: list[deque[int]] = [deque() for _ in range(QUEUES)]
         self.tokens: dict[tuple[int, int], int] = defaultdict(int)
-        self.free = [0] * 5
-        self.weights_free = self.rows_free = self.retired = 0
+        self.free = [0] * QUEUES
+        self.rows_free = self.drained = 0
         self.active: dict[int, list[tuple[int, int]]] = {Unit.LOAD_W: [], Unit.LOAD_A: []}
         self.bus_busy, self.turn = False, Unit.LOAD_W
         self.position = 0
@@ -66,12 +67,14 @@ class _Machine:
         heapq.heappush(self.events, (time, self.count, action))
 
     def _constants_of(self) -> list[dict[str, int]]:
-        """For each instruction, its unit's constants when it runs."""
+        """For each instruction, its unit's constants when it runs, as "group.field"."""
         current: list[dict[str, int]] = [{} for _ in range(8)]
         found = []
         for instruction in self.program:
             if instruction.form.opcode == Opcode.CONFIG:
-                current[instruction.unit] = {**current[instruction.unit], **instruction.values}
+                group = instruction.form.name.split(".")[-1]
+                values = {f"{group}.{name}": value for name, value in instruction.values.items()}
+                current[instruction.unit] = {**current[instruction.unit], **values}
             found.append(current[instruction.unit])
         return found
 
@@ -93,7 +96,7 @@ class _Machine:
             return
         index = queue[0]
         instruction = self.program[index]
-        givers = [giver for giver in range(5) if instruction.wait >> giver & 1]
+        givers = [giver for giver in range(QUEUES) if instruction.wait >> giver & 1]
         if not all(self.tokens[giver, unit] for giver in givers):
             return
         for giver in givers:
@@ -114,41 +117,50 @@ class _Machine:
     def _finish(self, index: int, now: int) -> None:
         instruction = self.program[index]
         self.timeline.end[index] = now
-        for taker in range(5):
+        for taker in range(QUEUES):
             if instruction.signal >> taker & 1:
                 self.tokens[instruction.unit, taker] += 1
                 self._try(taker, now)
 
     def _execute(self, index: int, instruction: Instruction, now: int) -> None:
-        c, array = self.constants[index], self.config.array
-        tile = max(instruction["rows"] * instruction["cols"], array)
-        tiles = c["kernel_y"] * c["kernel_x"] * c["blocks"]
+        tile, work = tile_cycles(instruction.values, self.config), self._cycles(index)
         # The weight stage has been at work since the last tile before this one started.
-        rows = max(self.rows_free, now + (array if now > self.rows_free else 0))
+        rows = max(self.rows_free, now + (self.config.array if now > self.rows_free else 0))
         self.timeline.start[index] = rows
-        self.rows_free = rows + tile * tiles
+        self.rows_free = rows + work
         # The next instruction may take its tokens while the last tile flows.
         self.free[Unit.EXECUTE] = max(now + 1, self.rows_free - tile)
-        self._at(self.rows_free + 2 * array + 8, lambda t: self._finish(index, t))
+        self._retire(index, self.rows_free)
+
+    def _depthwise(self, index: int, _: Instruction, now: int) -> None:
+        self.free[Unit.DEPTHWISE] = now + self._cycles(index)
+        self._retire(index, self.free[Unit.DEPTHWISE])
 
     def _sfu(self, index: int, instruction: Instruction, now: int) -> None:
-        work = instruction["rows"] * instruction["cols"] * self.config.array // self.config.sfu_lanes
-        self.free[Unit.SFU] = now + work
-        self._at(now + work + SFU_LATENCY, lambda t: self._finish(index, t))
+        start = max(now, self.drained) if instruction["drain"] else now
+        self.free[Unit.SFU] = start + self._cycles(index)
+        self.drained = self._retire(index, self.free[Unit.SFU])
 
-    def _store(self, index: int, instruction: Instruction, now: int) -> None:
-        beats = instruction["rows"] * -(-instruction["cols"] * self.config.array // self.config.axi_bytes)
-        self.free[Unit.STORE] = now + beats
-        self._at(now + beats + WRITE_LATENCY, lambda t: self._finish(index, t))
+    def _store(self, index: int, _: Instruction, now: int) -> None:
+        self.free[Unit.STORE] = now + self._cycles(index)
+        self._retire(index, self.free[Unit.STORE])
 
-    def _load_w(self, index: int, instruction: Instruction, now: int) -> None:
-        self._request(Unit.LOAD_W, index, instruction["words"] * self.config.array // self.config.axi_bytes, now)
+    def _load_w(self, index: int, _: Instruction, now: int) -> None:
+        self._request(Unit.LOAD_W, index, self._cycles(index), now)
 
-    def _load_a(self, index: int, instruction: Instruction, now: int) -> None:
-        c = self.constants[index]
-        window = instruction["cols"] * min(c["step"], c["row_bytes"]) // self.config.axi_bytes
-        line = max(instruction["cols"], window, READ_LATENCY // self.config.axi_outstanding)
-        self._request(Unit.LOAD_A, index, instruction["rows"] * line, now)
+    def _load_a(self, index: int, _: Instruction, now: int) -> None:
+        self._request(Unit.LOAD_A, index, self._cycles(index), now)
+
+    def _cycles(self, index: int) -> int:
+        """What an instruction takes of its unit."""
+        instruction = self.program[index]
+        return cycles(Unit(instruction.unit), instruction.values, self.constants[index], self.config)
+
+    def _retire(self, index: int, end: int) -> int:
+        """An instruction retires some time after the end of its work; returns when."""
+        time = end + latency(Unit(self.program[index].unit), self.config)
+        self._at(time, lambda t: self._finish(index, t))
+        return time
 
     def _request(self, unit: int, index: int, beats: int, now: int) -> None:
         """Queue the bursts of a load; the unit goes on to its next instruction when they are asked for."""

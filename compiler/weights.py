@@ -7,15 +7,22 @@ from systolith.compiler.ir import Conv
 from systolith.compiler.jobs import Box, Job
 from systolith.errors import SystolithError
 
-__all__ = ["pack_parameters", "pack_weights"]
+__all__ = ["pack_parameter", "pack_parameters", "pack_weights"]
 
 PARAMETER = np.dtype([("bias", "<i4"), ("scale", "<f4")])
 
 
 def pack_weights(job: Job, block: int, box: Box) -> bytes:
-    """K tiles of an output block as the array takes them: ky, kx, input block, input channel, output channel."""
+    """K tiles of an output block as the array takes them: ky, kx, input block, input channel, output channel; or the
+    taps of the depthwise unit: ky, kx, channel."""
+    assert job.weights is not None
     (ky, kys), (kx, kxs), (first, blocks) = box.ky, box.kx, box.blocks
     return job.weights[block, ky : ky + kys, kx : kx + kxs, first : first + blocks].tobytes()
+
+
+def pack_parameter(bias: int, scale: np.float32, array: int) -> bytes:
+    """The same bias and scale for every channel of a block."""
+    return np.array([(bias, scale)] * array, PARAMETER).tobytes()
 
 
 def pack_parameters(layer: Conv, zero_point: int, array: int) -> bytes:

@@ -24,18 +24,25 @@ REPEAT = 4
 class AccumulatorControl(data.StructLayout):
     """What to do with a row of sums: overwrite accumulator row `address`, or add to it; `last` ends an instruction."""
 
-    def __init__(self, config: Config):
-        super().__init__({"valid": 1, "address": ceil_log2(config.acc_depth), "accumulate": 1, "last": 1})
+    def __init__(self, depth: int):
+        super().__init__({"valid": 1, "address": ceil_log2(depth), "accumulate": 1, "last": 1})
 
 
 class AccumulatorColumn(wiring.Component):
     """The int32 accumulators of one column: two memories, one for each half, each with one read and one write port.
 
+    Parameters
+    ----------
+    depth : int
+        Rows, both halves together.
+    sum_bits : int
+        Width of what is added.
+
     Members
     -------
     control : In(AccumulatorControl), control_right : Out(...)
         Aligned with `sum`; one cycle later to the next column.
-    sum : In(signed(psum_bits))
+    sum : In(signed(sum_bits))
         From the bottom of the column.
     read_valid : In(1), read_address : In, read_data : Out(signed(32))
         For the SFU, two cycles from address to data; not the half that `control` is in.
@@ -54,16 +61,16 @@ class AccumulatorColumn(wiring.Component):
     read_data: Signal
     finished: Signal
 
-    def __init__(self, config: Config):
-        self.config = config
-        control = AccumulatorControl(config)
+    def __init__(self, depth: int, sum_bits: int):
+        self.depth, self.sum_bits = depth, sum_bits
+        control = AccumulatorControl(depth)
         super().__init__(
             {
                 "control": In(control),
                 "control_right": Out(control),
-                "sum": In(signed(config.psum_bits)),
+                "sum": In(signed(sum_bits)),
                 "read_valid": In(1),
-                "read_address": In(ceil_log2(config.acc_depth)),
+                "read_address": In(ceil_log2(depth)),
                 "read_data": Out(signed(32)),
                 "finished": Out(1),
             }
@@ -78,13 +85,13 @@ class AccumulatorColumn(wiring.Component):
         for before, after in pairwise(controls):
             m.d.sync += after.eq(before)
         m.d.comb += self.control_right.eq(controls[1])
-        sum1 = Signal(signed(self.config.psum_bits), reset_less=True)
-        sum2 = Signal(signed(self.config.psum_bits), reset_less=True)
+        sum1 = Signal(signed(self.sum_bits), reset_less=True)
+        sum2 = Signal(signed(self.sum_bits), reset_less=True)
         total = Signal(signed(32), reset_less=True)
 
         halves = []
         for half in range(2):
-            m.submodules[f"half{half}"] = store = memory.Memory(shape=32, depth=self.config.acc_half, init=[])
+            m.submodules[f"half{half}"] = store = memory.Memory(shape=32, depth=self.depth // 2, init=[])
             read, write = store.read_port(), store.write_port()
             updates = Signal(name=f"updates{half}")
             m.d.comb += [
@@ -140,10 +147,10 @@ class Accumulators(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
-        self.parts = {"accumulator_column": AccumulatorColumn(config)}
+        self.parts = {"accumulator_column": AccumulatorColumn(config.acc_depth, config.psum_bits)}
         super().__init__(
             {
-                "control": In(AccumulatorControl(config)),
+                "control": In(AccumulatorControl(config.acc_depth)),
                 "sums": In(data.ArrayLayout(signed(config.psum_bits), config.array)),
                 "read": In(SramRead(config.acc_depth, 32 * config.array)),
                 "finished": Out(1),

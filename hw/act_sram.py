@@ -1,4 +1,4 @@
-"""Activation SRAM: banks between the units that read activations (EXECUTE, STORE) and write them (SFU, LOAD_A)."""
+"""Activation SRAM: banks between the units that read activations and those that write them."""
 
 from functools import reduce
 from operator import or_
@@ -21,12 +21,13 @@ class ActivationSram(wiring.Component):
     Parameters
     ----------
     config : Config
-        `array`, `act_depth` and `act_banks`.
+        `array`, `act_depth`, `act_banks` and `dw_taps`.
 
     Members
     -------
-    execute_read, store_read : In(SramRead(act_depth, 8N))
-        In order of priority: `execute_read.ready` is always 1, `store_read.ready` is low while EXECUTE reads its bank.
+    execute_read, depthwise_read (with `dw_taps`), sfu_read, store_read : In(SramRead(act_depth, 8N))
+        In order of priority: `execute_read.ready` is always 1, that of another is low while one before it reads its
+        bank.
     sfu_write, load_write : In(SramWrite(act_depth, 8N))
         Likewise: `sfu_write.ready` is always 1, `load_write.ready` is low while the SFU writes its bank.
     conflicts : Out(3)
@@ -43,10 +44,10 @@ class ActivationSram(wiring.Component):
         self.banks = [WideRam(config.act_depth // config.act_banks, self.width) for _ in range(config.act_banks)]
         self.parts = self.banks[0].parts
         self.row_bits = ceil_log2(config.act_depth // config.act_banks)
+        self.readers = ["execute_read", *(["depthwise_read"] if config.dw_taps else []), "sfu_read", "store_read"]
         super().__init__(
             {
-                "execute_read": In(SramRead(config.act_depth, self.width)),
-                "store_read": In(SramRead(config.act_depth, self.width)),
+                **{name: In(SramRead(config.act_depth, self.width)) for name in self.readers},
                 "sfu_write": In(SramWrite(config.act_depth, self.width)),
                 "load_write": In(SramWrite(config.act_depth, self.width)),
                 "conflicts": Out(3),
@@ -57,7 +58,7 @@ class ActivationSram(wiring.Component):
         m = Module()
         for i, bank in enumerate(self.banks):
             m.submodules[f"bank_{i}"] = bank
-        readers = (self.execute_read, self.store_read)
+        readers = tuple(getattr(self, name) for name in self.readers)
         writers = (self.sfu_write, self.load_write)
 
         self._arbitrate(m, readers)

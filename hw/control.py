@@ -8,12 +8,12 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from systolith.config import Config
-from systolith.hw.dispatch import QUEUES, Dispatch
+from systolith.hw.dispatch import Dispatch
 from systolith.hw.fetch import Fetch
 from systolith.hw.interfaces import INDEX_BITS, ReadBus, Regions, TokenPort, UnitPort
 from systolith.hw.registers import ErrorReport, Status
 from systolith.hw.supervisor import Supervisor
-from systolith.hw.tokens import Tokens
+from systolith.hw.tokens import Tokens, queued
 
 __all__ = ["Control"]
 
@@ -24,11 +24,11 @@ class Control(wiring.Component):
     Parameters
     ----------
     config : Config
-        AXI widths, queue depth, width of token counters.
+        AXI widths, queue depth, width of token counters, and whether there is a depthwise unit.
 
     Members
     -------
-    load_weights, load_activations, execute, sfu, store : In(UnitPort())
+    load_weights, load_activations, execute, sfu, store, depthwise (with `dw_taps`) : In(UnitPort())
         The units; `execute_weights` : In(TokenPort()) is the second token port of `execute`.
     bus : Out(ReadBus), regions : Out(Regions)
         For instructions.
@@ -38,15 +38,15 @@ class Control(wiring.Component):
         The memory port is quiet; stop; reset the units. Control resets its own parts with them.
     progress : In(1)
         Data moved somewhere. Instructions issued, retired and fetched are added here.
-    retired, retired_index : Out(5), Out(5 indices)
+    retired, retired_index : Out(a bit for each unit), Out(indices)
         What the units retire, for observers.
     """
 
     def __init__(self, config: Config):
-        self.config = config
+        self.config, self.units = config, queued(config)
         super().__init__(
             {
-                **{name: In(UnitPort()) for name in QUEUES},
+                **{name: In(UnitPort()) for name in self.units.values()},
                 "execute_weights": In(TokenPort()),
                 "bus": Out(ReadBus(config)),
                 "regions": Out(Regions(config)),
@@ -62,14 +62,14 @@ class Control(wiring.Component):
                 "halt": Out(1),
                 "core_reset": Out(1),
                 "progress": In(1),
-                "retired": Out(len(QUEUES)),
-                "retired_index": Out(data.ArrayLayout(INDEX_BITS, len(QUEUES))),
+                "retired": Out(len(self.units)),
+                "retired_index": Out(data.ArrayLayout(INDEX_BITS, len(self.units))),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
-        supervisor = m.submodules.supervisor = Supervisor()
+        supervisor = m.submodules.supervisor = Supervisor(self.config)
         fetch, dispatch, tokens = Fetch(self.config), Dispatch(self.config), Tokens(self.config)
         with_reset = ResetInserter(supervisor.core_reset)
         m.submodules.fetch, m.submodules.dispatch = with_reset(fetch), with_reset(dispatch)
@@ -79,7 +79,7 @@ class Control(wiring.Component):
         wiring.connect(m, wiring.flipped(self.bus), fetch.bus)
         wiring.connect(m, tokens.execute_weights, wiring.flipped(self.execute_weights))
         m.d.comb += fetch.regions.table.eq(self.regions.table)
-        for number, name in enumerate(QUEUES):
+        for number, name in self.units.items():
             self._attach(m, number, name, dispatch, tokens, supervisor)
         self._supervise(m, fetch, dispatch, tokens, supervisor)
         return m

@@ -1,6 +1,6 @@
 """Dispatch: checks each instruction's header and puts it into the queue of its unit.
 
-fetch -> dispatch -> 5 in-order queues -> units.
+fetch -> dispatch -> an in-order queue for each unit -> units.
 """
 
 from amaranth.hdl import Cat, Module, Signal
@@ -12,23 +12,29 @@ from systolith import isa
 from systolith.config import Config
 from systolith.hw.fetch import Fetched
 from systolith.hw.interfaces import ErrorCode, Fault, Issued, header
-from systolith.hw.tokens import QUEUED
+from systolith.hw.tokens import queued
 from systolith.isa import Opcode, Unit
 
-__all__ = ["QUEUES", "Dispatch", "legal"]
-
-QUEUES = ("load_weights", "load_activations", "execute", "sfu", "store")
-"""The stream members of Dispatch, in the order of `QUEUED`."""
-PAIRS = sorted({*isa.FORMATS, *((Opcode.CONFIG, unit) for unit, _ in isa.CONFIG_FORMATS)})
-"""The (opcode, unit) pairs that exist."""
+__all__ = ["Dispatch", "legal"]
 
 
-def legal(opcode: int, unit: int, wait: int, signal: int, reserved: int) -> bool:
+def _pairs(config: Config) -> list[tuple[Opcode, Unit]]:
+    """The (opcode, unit) pairs that exist."""
+    units = {*queued(config), Unit.CONTROL}
+    pairs = {*isa.FORMATS, *((Opcode.CONFIG, unit) for unit, _ in isa.CONFIG_FORMATS)}
+    return sorted((opcode, unit) for opcode, unit in pairs if unit in units)
+
+
+def _mask(config: Config) -> int:
+    """The units that tokens may name."""
+    return sum(1 << unit for unit in queued(config))
+
+
+def legal(config: Config, opcode: int, unit: int, wait: int, signal: int, reserved: int) -> bool:
     """Whether dispatch lets an instruction pass; the rest of it is the unit's to check."""
-    existing = sum(1 << queued for queued in QUEUED)
     if unit == Unit.CONTROL and (wait or signal):
         return False
-    return (opcode, unit) in PAIRS and not (wait | signal) & ~existing and not reserved
+    return (opcode, unit) in _pairs(config) and not (wait | signal) & ~_mask(config) and not reserved
 
 
 class Dispatch(wiring.Component):
@@ -37,15 +43,15 @@ class Dispatch(wiring.Component):
     Parameters
     ----------
     config : Config
-        `queue_depth`.
+        `queue_depth`; and whether there is a depthwise unit.
 
     Members
     -------
     instruction : In(stream of Fetched)
         From fetch.
-    load_weights, load_activations, execute, sfu, store : Out(stream of Issued)
+    load_weights, load_activations, execute, sfu, store, depthwise (with `dw_taps`) : Out(stream of Issued)
         Outputs of the queues.
-    unit_busy : In(5)
+    unit_busy : In(a bit for each unit)
         Of each unit; goes high in the cycle after an instruction left its queue at the latest.
     issued : Out(1)
         Pulse: an instruction went into a queue, or a FENCE was passed.
@@ -61,11 +67,11 @@ class Dispatch(wiring.Component):
     """
 
     def __init__(self, config: Config):
-        self.queue_depth = config.queue_depth
+        self.config, self.units = config, queued(config)
         super().__init__({
             "instruction": In(stream.Signature(Fetched)),
-            **{name: Out(stream.Signature(Issued)) for name in QUEUES},
-            "unit_busy": In(len(QUEUED)),
+            **{name: Out(stream.Signature(Issued)) for name in self.units.values()},
+            "unit_busy": In(len(self.units)),
             "issued": Out(1),
             "finished": Out(1),
             "fault": Out(Fault),
@@ -81,8 +87,8 @@ class Dispatch(wiring.Component):
         push = Signal()
         accepted = Signal()
         levels = []
-        for unit, name in zip(QUEUED, QUEUES, strict=True):
-            queue = SyncFIFO(width=Issued.as_shape().size, depth=self.queue_depth)
+        for unit, name in self.units.items():
+            queue = SyncFIFO(width=Issued.as_shape().size, depth=self.config.queue_depth)
             m.submodules[f"queue_{name}"] = queue
             output = getattr(self, name)
             m.d.comb += [
@@ -116,11 +122,10 @@ class Dispatch(wiring.Component):
     def _check(self, m: Module, head) -> Signal:
         is_legal = Signal()
         with m.Switch(Cat(head.opcode, head.unit)):
-            for opcode, unit in PAIRS:
+            for opcode, unit in _pairs(self.config):
                 with m.Case(opcode | unit << 4):
                     m.d.comb += is_legal.eq(1)
-        existing = sum(1 << unit for unit in QUEUED)
         masks = head.wait | head.signal
-        with m.If(head.reserved | (masks & ~existing).any() | ((head.unit == Unit.CONTROL) & masks.any())):
+        with m.If(head.reserved | (masks & ~_mask(self.config)).any() | ((head.unit == Unit.CONTROL) & masks.any())):
             m.d.comb += is_legal.eq(0)
         return is_legal

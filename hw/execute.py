@@ -11,17 +11,16 @@ from systolith.config import Config
 from systolith.hw.accumulators import AccumulatorControl
 from systolith.hw.array import Row, WeightWord
 from systolith.hw.execute_rows import RowStage
-from systolith.hw.execute_tiles import Started, TileStage
+from systolith.hw.execute_tiles import TileStage
 from systolith.hw.execute_weights import WeightStage
 from systolith.hw.interfaces import ErrorCode, Issued, SramRead, TokenPort, UnitPort
 from systolith.hw.queue import Queue
+from systolith.hw.retire import Retire
 
 __all__ = ["ExecuteCounts", "ExecuteUnit"]
 
 AHEAD = 8
 """Instructions between the weight stage and the row stage: two EXECUTE with their CONFIG."""
-IN_FLIGHT = 32
-"""Instructions between the row stage and retirement: those in the array, with their CONFIG."""
 
 
 class ExecuteCounts(data.Struct):
@@ -80,7 +79,7 @@ class ExecuteUnit(wiring.Component):
                 "activations": Out(SramRead(config.act_depth, 8 * config.array)),
                 "weight": Out(WeightWord(config.array)),
                 "row": Out(Row(config.array)),
-                "control": Out(AccumulatorControl(config)),
+                "control": Out(AccumulatorControl(config.acc_depth)),
                 "finished": In(1),
                 "counts": Out(ExecuteCounts),
             }
@@ -93,6 +92,7 @@ class ExecuteUnit(wiring.Component):
         m.submodules.ahead = ahead = Queue(Issued, AHEAD)
         m.submodules.tile_stage = tile_stage = TileStage()
         m.submodules.row_stage = row_stage = RowStage(self.config)
+        m.submodules.retirement = retirement = Retire()
 
         connect(m, weight_stage.instruction, flipped(unit.instruction))
         connect(m, weight_stage.tokens, flipped(self.weight_tokens))
@@ -120,10 +120,15 @@ class ExecuteUnit(wiring.Component):
                 Mux(row_stage.fault.code != ErrorCode.NONE, row_stage.fault.as_value(), weight_stage.fault.as_value())
             )
 
-        retiring = self._retire(m, tile_stage.started)
-        m.d.comb += unit.busy.eq(
-            weight_stage.busy | ahead.o.valid | tile_stage.busy | row_stage.busy | retiring | unit.retired
-        )
+        connect(m, tile_stage.started, retirement.started)
+        m.d.comb += [
+            retirement.finished.eq(self.finished),
+            retirement.stopped.eq(unit.fault.code != ErrorCode.NONE),
+            unit.retired.eq(retirement.retired),
+            unit.retired_index.eq(retirement.retired_index),
+            unit.give.eq(retirement.give),
+            unit.busy.eq(weight_stage.busy | ahead.o.valid | tile_stage.busy | row_stage.busy | retirement.busy),
+        ]
 
         # Why there is no row: the oldest reason counts.
         counts, present = self.counts, Signal()
@@ -139,24 +144,3 @@ class ExecuteUnit(wiring.Component):
         with m.Else():
             m.d.comb += counts.wait_weights.eq(1)
         return m
-
-    def _retire(self, m: Module, started) -> Signal:
-        """In order: CONFIG at once, EXECUTE with its last sum. Returns: something is still to retire."""
-        unit = self.unit
-        m.submodules.in_flight = in_flight = Queue(Started, IN_FLIGHT)
-        connect(m, started, in_flight.i)
-
-        # Sums may be finished while a CONFIG in front of their instruction retires.
-        finished, retire = Signal(range(IN_FLIGHT + 1)), Signal()
-        oldest = in_flight.o.p
-        m.d.comb += [
-            retire.eq(in_flight.o.valid & (~oldest.executes | (finished != 0)) & (unit.fault.code == ErrorCode.NONE)),
-            in_flight.o.ready.eq(retire),
-        ]
-        m.d.sync += [
-            finished.eq(finished + self.finished - (retire & oldest.executes)),
-            unit.retired.eq(retire),
-            unit.retired_index.eq(oldest.index),
-            unit.give.eq(Mux(retire, oldest.signal, 0)),
-        ]
-        return in_flight.o.valid

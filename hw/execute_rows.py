@@ -67,7 +67,7 @@ class RowStage(wiring.Component):
                 "swapped": Out(1),
                 "activations": Out(SramRead(config.act_depth, 8 * config.array)),
                 "row": Out(Row(config.array)),
-                "control": Out(AccumulatorControl(config)),
+                "control": Out(AccumulatorControl(config.acc_depth)),
                 "fed": Out(1),
                 "busy": Out(1),
                 "fault": Out(Fault),

@@ -12,16 +12,15 @@ from amaranth.lib.wiring import In, Out
 from systolith import isa
 from systolith.hw.decode import is_form
 from systolith.hw.execute_weights import EXECUTE, INPUT, KERNEL
-from systolith.hw.interfaces import INDEX_BITS, UNITS, Issued, TokenPort, fields_layout, header, payload
+from systolith.hw.interfaces import INDEX_BITS, Issued, TokenPort, fields_layout, header, payload
+from systolith.hw.multiply import DIGIT, STEPS, partial
+from systolith.hw.retire import Started
 
-__all__ = ["Started", "Tile", "TileStage"]
+__all__ = ["Tile", "TileStage"]
 
 ADDRESS_BITS = 18
 POSITION_BITS = 22
 """Holds any input row or column an instruction reaches: 14 bits of start, 12 + 8 of strides, 8 + 8 of dilation."""
-DIGIT = 5
-STEPS = 3
-"""Digits of the longest factor, y0 (14 bits)."""
 
 
 class Tile(data.Struct):
@@ -45,14 +44,6 @@ class Tile(data.Struct):
     accumulate: 1
     last: 1
     index: INDEX_BITS
-
-
-class Started(data.Struct):
-    """An instruction on its way to retirement: `executes` if that needs its last sum, else (CONFIG) at once."""
-
-    signal: UNITS
-    index: INDEX_BITS
-    executes: 1
 
 
 class TileStage(wiring.Component):
@@ -168,7 +159,7 @@ class TileStage(wiring.Component):
                 tile.index.eq(self.instruction.p.index),
             ]
         with m.Elif(step != 0):
-            address = tile.address + _partial(factor_y0, row_stride)
+            address = tile.address + partial(factor_y0, row_stride)
             m.d.sync += [
                 step.eq(step - 1),
                 row_stride.eq(row_stride << DIGIT),
@@ -176,8 +167,8 @@ class TileStage(wiring.Component):
                 factor_stride.eq(factor_stride >> DIGIT),
                 factor_dilation.eq(factor_dilation >> DIGIT),
                 *(start_address.eq(address) for start_address in (row_address, tap_address, tile.address)),
-                tile.line_step.eq(tile.line_step + _partial(factor_stride, row_stride)),
-                kernel_step.eq(kernel_step + _partial(factor_dilation, row_stride)),
+                tile.line_step.eq(tile.line_step + partial(factor_stride, row_stride)),
+                kernel_step.eq(kernel_step + partial(factor_dilation, row_stride)),
             ]
         with m.Elif(taken):
             # The next tile: next block, or next kernel column, or next kernel row.
@@ -206,8 +197,3 @@ class TileStage(wiring.Component):
                     tile.y.eq(tile.y + kernel.dilation_y),
                 ]
         return m
-
-
-def _partial(factor, row_stride):
-    """The product of the factor's least digit and the row stride, as a sum."""
-    return sum(Mux(factor[i], row_stride << i, 0) for i in range(DIGIT))

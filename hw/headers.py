@@ -37,7 +37,7 @@ struct systolith_instruction {
 /* Put an unsigned value of `bits` bits at bit `first` of an instruction that has zeros there. */
 static inline void systolith_put(struct systolith_instruction *word, unsigned first, unsigned bits, uint64_t value)
 {
-    assert(bits < 64 && value >> bits == 0);
+    assert(bits == 64 || value >> bits == 0);
     if (first < 64) {
         word->low |= value << first;
         if (first + bits > 64)
@@ -131,7 +131,7 @@ def _encoder(form: isa.Format, unit: isa.Unit) -> str:
     name = form.name.lower().replace(".", "_")
     header = {"opcode": form.opcode.value, "unit": unit.value, "wait": "wait", "signal": "signal"}
     parameters = ["unsigned wait", "unsigned signal"]
-    parameters += [f"{'int32_t' if f.signed else 'uint32_t'} {f.name}" for f in form.fields]
+    parameters += [f"{'' if f.signed else 'u'}int{32 if f.bits <= 32 else 64}_t {f.name}" for f in form.fields]
     body, position = [], 0
     for f in isa.HEADER:
         if f.name in header:

@@ -46,7 +46,7 @@ class ErrorReport(data.Struct):
     index: INDEX_BITS
 
 
-Counts = data.StructLayout({name: 2 if name == "bank_conflicts" else 1 for name, _ in registers.COUNTERS})
+Counts = data.StructLayout({name: 3 if name == "bank_conflicts" else 1 for name, _ in registers.COUNTERS})
 """What each counter of `systolith.registers.COUNTERS` goes up by in a cycle."""
 
 

@@ -1,6 +1,6 @@
-"""Requantization: one int32 accumulator a cycle to int8, with IEEE float32 rounding and no floating-point unit.
+"""Requantization: one int32 value a cycle to int8, with IEEE float32 rounding and no floating-point unit.
 
-The SFU (sfu.py) has `sfu_lanes` of these between the accumulators and the activation SRAM. The numbers are those of
+The SFU (sfu.py) has `sfu_lanes` of these, between sfu_reduce.py and sfu_add.py. The numbers are those of
 `systolith.numerics.requantize`; a float32 is handled as its 24-bit significand and its exponent.
 """
 
@@ -20,8 +20,8 @@ CONSTANTS_AFTER = LATENCY - 1
 """Cycles from an accumulator to the constants that apply to it: they are used by the last stage only."""
 SHIFT_BASE = 15
 """Products with fewer than 15 fraction bits in a 24-bit significand are at least 512 and saturate."""
-SHIFT_MOST = 9
-"""Products with more than 15 + 9 fraction bits are at most a half and round to 0."""
+SHIFT_MOST = 10
+"""Products with more than 15 + 10 fraction bits are less than a half and round to 0."""
 SHIFT_START = 104
 """Fraction bits beyond 15 of a product whose accumulator has its top bit at 31 and whose scale has exponent field 0."""
 SATURATED = 512
@@ -48,9 +48,11 @@ class Constants(data.Struct):
     high: signed(8)
 
 
-def requantize(accumulator: int, bias: int, scale: int, zero_point: int, low: int = -128, high: int = 127) -> int:
+def requantize(
+    accumulator: int, bias: int, scale: int, zero_point: int, low: int = -128, high: int = 127, joint: bool = False
+) -> int:
     """The same on plain integers, step by step as the hardware does it; `scale` is the 32 bits of a finite float32."""
-    total = accumulator + bias
+    total = (accumulator + bias + (1 << 31)) % (1 << 32) - (1 << 31)
     if total == 0:
         return min(max(zero_point, low), high)
     magnitude = abs(total)
@@ -67,26 +69,27 @@ def requantize(accumulator: int, bias: int, scale: int, zero_point: int, low: in
     elif shift > SHIFT_MOST:
         rounded = 0
     else:
-        rounded = _shift_to_nearest_even(product, SHIFT_BASE + shift)
+        rounded = _shift_to_nearest_even(product, SHIFT_BASE + shift, joint & zero_point)
     is_negative = (total < 0) != bool(scale >> 31)
     return min(max((-rounded if is_negative else rounded) + zero_point, low), high)
 
 
-def _shift_to_nearest_even(value: int, count: int) -> int:
+def _shift_to_nearest_even(value: int, count: int, zero_point: int = 0) -> int:
+    """Even is the sum with the zero point."""
     half = 1 << count - 1
-    return (value + half - 1 + (value >> count & 1)) >> count
+    return (value + half - 1 + ((value >> count) + zero_point & 1)) >> count
 
 
 class Requantize(wiring.Component):
-    """clamp(rint(float32(accumulator + bias) * scale) + zero_point, low, high).
+    """clamp(rint(float32(accumulator + bias) * scale) + zero_point, low, high); with `joint`, ties go to the even sum.
 
     Members
     -------
     accumulator, bias : In(signed(32))
-        Their sum must fit into int32.
+        Their sum wraps at 32 bits.
     scale : In(Float32)
         Finite; 0 and denormals act as 0, which is what they amount to.
-    constants : In(Constants)
+    constants : In(Constants), joint : In(1)
         Come `CONSTANTS_AFTER` cycles after the accumulator that they apply to.
     output : Out(signed(8))
 
@@ -98,6 +101,7 @@ class Requantize(wiring.Component):
     bias: Signal
     scale: Float32
     constants: Constants
+    joint: Signal
     output: Signal
 
     def __init__(self):
@@ -107,6 +111,7 @@ class Requantize(wiring.Component):
                 "bias": In(signed(32)),
                 "scale": In(Float32),
                 "constants": In(Constants),
+                "joint": In(1),
                 "output": Out(signed(8)),
             }
         )
@@ -177,27 +182,31 @@ class Requantize(wiring.Component):
         )
         m.d.sync += [significand_9.eq(Mux(wide, product[24:], product[23:47]) + up), shift_9.eq(shift_8 - wide)]
 
-        # Cycle 10: shift to integer bits, a half bit, and whether anything is left below it. Cycle 11: round.
+        # Cycle 10: shift to integer bits, a half bit, and whether anything is left below it. Cycle 11: limit.
         fixed = register(12)
-        magnitude_11 = register(10)
+        magnitude_11, fraction_11 = register(10), register(2)
         overflow, underflow = register(), register()
         m.d.sync += [
             fixed.eq(_shift_sticky(m, Cat(significand_9[:14].any(), significand_9[14:]), shift_9[:4])),
             overflow.eq(shift_9 < 0),
             underflow.eq(shift_9 > SHIFT_MOST),
-            magnitude_11.eq(fixed[2:] + _rounds_up(fixed[2], fixed[1], fixed[0])),
+            magnitude_11.eq(fixed[2:]),
+            fraction_11.eq(fixed[:2]),
         ]
         with m.If(overflow):
-            m.d.sync += magnitude_11.eq(SATURATED)
+            m.d.sync += [magnitude_11.eq(SATURATED), fraction_11.eq(0)]
         with m.Elif(underflow):
-            m.d.sync += magnitude_11.eq(0)
+            m.d.sync += [magnitude_11.eq(0), fraction_11.eq(0)]
 
-        # Cycle 12: zero point and clamp.
+        # Cycle 12: round, zero point and clamp. -(magnitude + up) = ~magnitude + 1 - up.
         shifted = Signal(signed(12))
         limits = self.constants
         output = register(signed(8))
         m.d.comb += self.output.eq(output)
-        m.d.comb += shifted.eq(Mux(negative_11, -magnitude_11, magnitude_11) + limits.zero_point)
+        odd = magnitude_11[0] ^ self.joint & limits.zero_point[0]
+        up = _rounds_up(odd, fraction_11[1], fraction_11[0])
+        value = Cat(magnitude_11 ^ negative_11.replicate(10), negative_11).as_signed()
+        m.d.comb += shifted.eq(value + limits.zero_point + (up ^ negative_11))
         with m.If(shifted < limits.low):
             m.d.sync += output.eq(limits.low)
         with m.Elif(shifted > limits.high):

@@ -4,9 +4,10 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
+from systolith.config import Config
 from systolith.hw.interfaces import INDEX_BITS, UNITS, ErrorCode, Fault
 from systolith.hw.registers import ErrorReport, Status
-from systolith.hw.tokens import QUEUED
+from systolith.hw.tokens import queued
 from systolith.isa import Unit
 
 __all__ = ["RESET_CYCLES", "Supervisor"]
@@ -27,6 +28,11 @@ class State(enum.Enum, shape=3):
 class Supervisor(wiring.Component):
     """The state of the accelerator as a whole. Outside of the core's reset, which it makes.
 
+    Parameters
+    ----------
+    config : Config
+        Which units there are.
+
     Members
     -------
     start, reset : In(1)
@@ -35,9 +41,9 @@ class Supervisor(wiring.Component):
         Pulse to fetch and counters in the cycle of `start`; and the cycles after it up to done or error.
     finished : In(1), fetch_idle : In(1)
         END was reached and all units are idle; it is done once fetch is idle, too.
-    faults : In(5 Faults), control_fault : In(Fault), overflow : In(5), retired_index : In(5 indices)
+    faults : In(Faults), control_fault : In(Fault), overflow : In(a bit for each unit), retired_index : In(indices)
         Of the units; of dispatch; of the token counters (the instruction is the one that retires).
-    missing, missing_index : In(5 masks), In(5 indices)
+    missing, missing_index : In(masks), In(indices)
         From the token counters, for the watchdog's report.
     progress : In(1), watchdog : In(32)
         `watchdog` cycles in a row without progress are an error; 0 is never.
@@ -52,8 +58,9 @@ class Supervisor(wiring.Component):
     then token overflows in the same order. Faults count only while `running`, from the cycle after they are seen.
     """
 
-    def __init__(self):
-        units = len(QUEUED)
+    def __init__(self, config: Config):
+        self.units = tuple(queued(config))
+        units = len(self.units)
         super().__init__(
             {
                 "start": In(1),
@@ -129,8 +136,8 @@ class Supervisor(wiring.Component):
         """The fault to keep, and whose it is."""
         fault, owner = Signal(Fault, name="fault"), Signal(8, name="fault_unit")
         sources = [(Unit.CONTROL, self.control_fault.code, self.control_fault.index)]
-        sources += [(unit, self.faults[unit].code, self.faults[unit].index) for unit in QUEUED]
-        for unit in QUEUED:
+        sources += [(unit, self.faults[unit].code, self.faults[unit].index) for unit in self.units]
+        for unit in self.units:
             code = Mux(self.overflow[unit], ErrorCode.TOKEN_OVERFLOW, ErrorCode.NONE)
             sources.append((unit, code, self.retired_index[unit]))
         for unit, code, index in reversed(sources):
@@ -151,7 +158,7 @@ class Supervisor(wiring.Component):
         """Of a hung program: the first unit that waits for a token, and whose token it waits for."""
         found = Signal(ErrorReport, name="diagnosis")
         m.d.comb += [found.code.eq(ErrorCode.WATCHDOG), found.unit.eq(Unit.CONTROL)]
-        for unit in reversed(QUEUED):
+        for unit in reversed(self.units):
             with m.If(self.missing[unit].any()):
                 m.d.comb += [
                     found.unit.eq(unit),

@@ -14,20 +14,21 @@ from systolith.config import Config
 from systolith.hw.interfaces import INDEX_BITS, UNITS, TokenPort
 from systolith.isa import Unit
 
-__all__ = ["QUEUED", "TAKERS", "Tokens"]
+__all__ = ["Tokens", "queued"]
 
-QUEUED = (Unit.LOAD_W, Unit.LOAD_A, Unit.EXECUTE, Unit.SFU, Unit.STORE)
-"""The units that exist, in the order of their numbers; each has a queue."""
+PORTS = {
+    Unit.LOAD_W: "load_weights",
+    Unit.LOAD_A: "load_activations",
+    Unit.EXECUTE: "execute",
+    Unit.SFU: "sfu",
+    Unit.STORE: "store",
+    Unit.DEPTHWISE: "depthwise",
+}
 
-TAKERS = (
-    ("load_weights", Unit.LOAD_W),
-    ("load_activations", Unit.LOAD_A),
-    ("execute_weights", Unit.EXECUTE),
-    ("execute", Unit.EXECUTE),
-    ("sfu", Unit.SFU),
-    ("store", Unit.STORE),
-)
-"""Token ports and their units: EXECUTE has one for each of its stages."""
+
+def queued(config: Config) -> dict[Unit, str]:
+    """The units that exist, each with a queue, in the order of their numbers, and the names of their ports."""
+    return {unit: name for unit, name in PORTS.items() if unit != Unit.DEPTHWISE or config.dw_taps}
 
 
 class Tokens(wiring.Component):
@@ -36,18 +37,20 @@ class Tokens(wiring.Component):
     Parameters
     ----------
     config : Config
-        `token_bits`.
+        `token_bits`; and whether there is a depthwise unit.
 
     Members
     -------
     load_weights, load_activations, execute_weights, execute, sfu, store : In(TokenPort())
         `ready` is combinational from `need` and the counters. `execute_weights` takes tokens of LOAD_W, `execute`
         those of the other units: the two never want the same counter.
-    give : In(5 masks)
+    depthwise : In(TokenPort())
+        Only with `dw_taps`.
+    give : In(a mask for each unit)
         give[g]: the units that get a token from unit g now. Usable from the next cycle on.
-    overflow : Out(5)
+    overflow : Out(a bit for each unit)
         Bit g: unit g gave a token to a full counter, in this cycle. The counter stays full.
-    missing, missing_index : Out(5 masks), Out(5 indices)
+    missing, missing_index : Out(masks), Out(indices)
         For each unit: the units whose token it needs and does not have, and the instruction that needs them (of
         EXECUTE, that of the row stage if it waits too, for it is the older one).
 
@@ -55,27 +58,32 @@ class Tokens(wiring.Component):
     """
 
     def __init__(self, config: Config):
-        self.bits = config.token_bits
-        super().__init__({
-            **{name: In(TokenPort()) for name, _ in TAKERS},
-            "give": In(data.ArrayLayout(UNITS, len(QUEUED))),
-            "overflow": Out(len(QUEUED)),
-            "missing": Out(data.ArrayLayout(UNITS, len(QUEUED))),
-            "missing_index": Out(data.ArrayLayout(INDEX_BITS, len(QUEUED))),
-        })  # fmt: skip
+        self.bits, self.units = config.token_bits, queued(config)
+        count = len(self.units)
+        super().__init__(
+            {
+                **{name: In(TokenPort()) for name in self.units.values()},
+                "execute_weights": In(TokenPort()),
+                "give": In(data.ArrayLayout(UNITS, count)),
+                "overflow": Out(count),
+                "missing": Out(data.ArrayLayout(UNITS, count)),
+                "missing_index": Out(data.ArrayLayout(INDEX_BITS, count)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
-        overflows = {giver: [] for giver in QUEUED}
-        for taker in QUEUED:
-            ports = [getattr(self, name) for name, unit in TAKERS if unit == taker]
+        overflows = {giver: [] for giver in self.units}
+        for taker, name in self.units.items():
+            # EXECUTE has a port for each of its stages.
+            ports = [*([self.execute_weights] if taker == Unit.EXECUTE else []), getattr(self, name)]
             available = Signal(UNITS, name=f"available_{taker.name.lower()}")
             taken = Signal(UNITS, name=f"taken_{taker.name.lower()}")
             m.d.comb += [port.ready.eq((port.need & ~available) == 0) for port in ports]
             m.d.comb += taken.eq(reduce(or_, (Mux(port.take & port.ready, port.need, 0) for port in ports)))
             self._report_missing(m, taker, ports, available)
 
-            for giver in QUEUED:
+            for giver in self.units:
                 count = Signal(self.bits, name=f"{giver.name.lower()}_to_{taker.name.lower()}")
                 give, take = self.give[giver][taker], taken[giver]
                 full = count.all()

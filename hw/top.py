@@ -5,7 +5,8 @@ Ports carry the names that vendor tools know: `aclk`, `aresetn` (synchronous), `
 by `aresetn`) and `core` (units, memories, memory port; reset by a soft reset, too).
 
 For simulation the top keeps, by name, `retire_<unit>_valid` and `retire_<unit>_index` for the units load_w, load_a,
-execute, sfu and store: in a cycle with `valid`, the instruction `index` of the program retires.
+execute, sfu, store and depthwise (where it exists): in a cycle with `valid`, the instruction `index` of the program
+retires.
 """
 
 from amaranth.hdl import Cat, ClockDomain, DomainRenamer, Module, Signal
@@ -19,7 +20,7 @@ from systolith.hw.array import SystolicArray
 from systolith.hw.axi import Axi4
 from systolith.hw.axi_master import AxiMaster
 from systolith.hw.control import Control
-from systolith.hw.dispatch import QUEUES
+from systolith.hw.depthwise import DepthwiseUnit
 from systolith.hw.execute import ExecuteUnit
 from systolith.hw.interfaces import INDEX_BITS
 from systolith.hw.load_activations import LoadActivations
@@ -28,7 +29,6 @@ from systolith.hw.param_sram import ParameterSram
 from systolith.hw.registers import Axi4Lite, Registers
 from systolith.hw.sfu import SpecialFunctionUnit
 from systolith.hw.store import Store
-from systolith.hw.tokens import QUEUED
 from systolith.hw.weight_sram import WeightSram
 
 __all__ = ["Accelerator"]
@@ -68,6 +68,8 @@ class Accelerator(wiring.Component):
             "param_sram": ParameterSram(config),
             "axi_master": AxiMaster(config),
         }
+        if config.dw_taps:
+            self.core["depthwise"] = DepthwiseUnit(config)
         self.parts = {name: part for block in self.core.values() for name, part in getattr(block, "parts", {}).items()}
         super().__init__(
             {
@@ -121,7 +123,7 @@ class Accelerator(wiring.Component):
     def _connect_units(self, m: Module):
         """Instructions, tokens, faults; the memory port."""
         control, core = self.control, self.core
-        for name in QUEUES:
+        for name in control.units.values():
             wiring.connect(m, core[name].unit, getattr(control, name))
         wiring.connect(m, core["execute"].weight_tokens, control.execute_weights)
         master = core["axi_master"]
@@ -135,8 +137,9 @@ class Accelerator(wiring.Component):
         core = self.core
         execute, sfu, array, accumulators = (core[name] for name in ("execute", "sfu", "array", "accumulators"))
         activations, weights, parameters = (core[name] for name in ("act_sram", "weight_sram", "param_sram"))
-        for source, sink in (
+        pairs = [
             (execute.activations, activations.execute_read),
+            (sfu.activations, activations.sfu_read),
             (core["store"].read, activations.store_read),
             (sfu.write, activations.sfu_write),
             (core["load_activations"].write, activations.load_write),
@@ -145,7 +148,14 @@ class Accelerator(wiring.Component):
             (sfu.parameters, parameters.read),
             (core["load_weights"].parameters, parameters.write),
             (sfu.accumulators, accumulators.read),
-        ):
+        ]
+        if depthwise := core.get("depthwise"):
+            pairs += [
+                (depthwise.activations, activations.depthwise_read),
+                (depthwise.weights, weights.depthwise_read),
+                (sfu.depthwise, depthwise.read),
+            ]
+        for source, sink in pairs:
             wiring.connect(m, source, sink)
         m.d.comb += [
             array.row.eq(execute.row),
@@ -175,11 +185,18 @@ class Accelerator(wiring.Component):
         ]
         writes = [core["sfu"].write, core["load_activations"].write]
         writes += [core["load_weights"].weights, core["load_weights"].parameters]
-        moved = [execute.fed, master.read_beat, master.write_beat, *(write.valid & write.ready for write in writes)]
+        moved = [execute.fed, sfu.busy, master.read_beat, master.write_beat]
+        moved += [write.valid & write.ready for write in writes]
+        if depthwise := core.get("depthwise"):
+            m.d.comb += [
+                counts.dw_busy.eq(depthwise.counts.busy),
+                counts.dw_wait_tokens.eq(depthwise.counts.wait_tokens),
+            ]
+            moved.append(depthwise.counts.busy)
         m.d.comb += self.control.progress.eq(Cat(moved).any())
 
     def _show_retired(self, m: Module):
-        for number, unit in enumerate(QUEUED):
+        for unit in self.control.units:
             valid = Signal(name=f"retire_{unit.name.lower()}_valid", attrs={"keep": True})
             index = Signal(INDEX_BITS, name=f"retire_{unit.name.lower()}_index", attrs={"keep": True})
-            m.d.comb += [valid.eq(self.control.retired[number]), index.eq(self.control.retired_index[number])]
+            m.d.comb += [valid.eq(self.control.retired[unit]), index.eq(self.control.retired_index[unit])]

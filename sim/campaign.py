@@ -1,10 +1,13 @@
-"""`make verify-long`: random layers, configurations and memory stalls on the RTL, bit-equal to golden and ONNX Runtime.
+"""`make verify-long`: random layers, networks, programs, configurations and memory stalls on the RTL.
+
+Layers (sim/layers.py) and networks (sim/random_network.py) are bit-equal to golden, and to ONNX Runtime where that is
+promised; random programs (sim/random_program.py) to the instruction simulator.
 
 Run: python -m systolith.sim.campaign [--layers 600] [--seed 1] [--only SEED] [--backend rtl] [--workers 2]
 
-Case SEED is made from that number alone: its configuration (one of `CONFIGS`, so that builds are few), its layer or
-chain of layers, its inputs, its memory and where its regions lie. A run takes the seeds from --seed on until --layers
-cases were compared; --only repeats one and says what it is made of.
+Case SEED is made from that number alone: its configuration (one of `CONFIGS`, so that builds are few), its layer,
+chain of layers or network with inputs, or its program, its memory and where its regions lie. A run takes the seeds from
+--seed on until --layers cases were compared; --only repeats one and says what it is made of.
 """
 
 import argparse
@@ -14,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from multiprocessing import get_context
 
@@ -25,6 +28,10 @@ from systolith.config import PRESETS, Config
 from systolith.errors import SystolithError
 from systolith.sim.layers import random_layer
 from systolith.sim.memory_model import MemoryModel
+from systolith.sim.program_check import compare
+from systolith.sim.random_network import random_network
+from systolith.sim.random_program import RandomProgram, random_program
+from systolith.sim.random_tensors import SeededDraws
 
 __all__ = ["CONFIGS", "Case", "Verdict", "campaign", "main", "make_case", "run_case"]
 
@@ -33,10 +40,12 @@ CONFIGS = (
     _TINY,
     replace(_TINY, name="tiny4_least", act_depth=128, act_banks=1, weight_depth=32, acc_depth=16, param_depth=4,
             sfu_lanes=1, axi_burst=1, axi_outstanding=1, axi_buffer=16, queue_depth=2, token_bits=2),
-    replace(_TINY, name="tiny4_wide", sfu_lanes=4, act_banks=8, axi_data_bits=256, axi_addr_bits=64),
+    replace(_TINY, name="tiny4_wide", sfu_lanes=4, act_banks=8, axi_data_bits=256, axi_addr_bits=64, dw_taps=9,
+            dw_depth=64),
     _ECP5,
-    replace(_ECP5, name="n8_wide", sfu_lanes=8, act_banks=16, axi_data_bits=256, axi_burst=128),
-    replace(_ECP5, name="n12", array=12, sfu_lanes=4, act_depth=3 * 512, act_banks=3, axi_data_bits=128),
+    replace(_ECP5, name="n8_wide", sfu_lanes=8, act_banks=16, axi_data_bits=256, axi_burst=128, dw_taps=3),
+    replace(_ECP5, name="n12", array=12, sfu_lanes=4, act_depth=3 * 512, act_banks=3, axi_data_bits=128,
+            dw_taps=1, dw_depth=32),
     replace(_ECP5, name="n12_small", array=12, sfu_lanes=1, act_depth=256, act_banks=2, weight_depth=100, acc_depth=32,
             param_depth=8, queue_depth=3, token_bits=2),
     _EDGE16,
@@ -45,20 +54,24 @@ CONFIGS = (
     replace(_EDGE32, name="n32", act_depth=2048, act_banks=2, weight_depth=1024, acc_depth=128, sfu_lanes=8,
             axi_data_bits=128),
 )  # fmt: skip
-"""Array sizes 4 to 32, SFU lanes 1 to N, AXI of 64 to 256 bits, 1 to 16 banks, queues from 2, memories from tight."""
+"""Array sizes 4 to 32, depthwise units of all kinds and none, SFU lanes 1 to N, AXI of 64 to 256 bits, 1 to 16 banks,
+queues from 2, memories from tight."""
 
 MAX_CYCLES = 100_000_000
+PROGRAMS, NETWORKS = 0.2, 0.4
+"""Shares of cases that are programs, and whole networks."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One random layer, or chain of layers, on one accelerator with one memory."""
+    """A random layer, chain of layers or network, `model`, or a random program, on one accelerator with one memory."""
 
     seed: int
     config: Config
     memory: MemoryModel
-    model: bytes
-    inputs: dict[str, NDArray]
+    model: bytes = b""
+    inputs: dict[str, NDArray] = field(default_factory=dict)
+    program: RandomProgram | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,7 @@ class Verdict:
     """What became of a case; `kind` is one of
 
     - "equal": to golden and to ONNX Runtime, bit for bit,
+    - "equal program": to the instruction simulator, bit for bit,
     - "one step": equal to golden, within a step of ONNX Runtime, which computed it in float,
     - "golden only": equal to golden; this processor's ONNX Runtime saturates,
     - "refused": by the compiler,
@@ -91,20 +105,31 @@ def make_case(seed: int) -> Case:
         outstanding=int(rng.choice([1, 2, 5, 64])),
         seed=seed,
     )
+    kind = rng.random()
+    if kind < PROGRAMS:
+        return Case(seed, config, memory, program=random_program(rng, config))
+    if kind < PROGRAMS + NETWORKS:
+        network = random_network(SeededDraws(rng))
+        return Case(seed, config, memory, network.model, network.inputs)
     model, inputs = random_layer(rng)
     return Case(seed, config, memory, model, inputs)
 
 
 def run_case(seed: int, backend: str = "rtl") -> Verdict:
     """Compile, run and compare one case. Whatever goes wrong after compilation is a failure, with its message."""
-    from systolith.compiler.compile import compile_model
-    from systolith.sim.run import Options, check, run
+    from systolith.compiler.network import compile_network
+    from systolith.sim.check import check
+    from systolith.sim.run import Options, run
 
     case = make_case(seed)
+    if case.program:
+        return _run_program(case, case.program, backend)
     try:
-        program = compile_model(case.model, case.config)
+        program = compile_network(case.model, case.config)
     except SystolithError as error:
         return Verdict(seed, "refused", case.config.name, message=str(error))
+    except Exception as error:
+        return Verdict(seed, "FAILED", case.config.name, message=f"{type(error).__name__}: {error}")
     try:
         options = Options(case.memory, seed, max_cycles=MAX_CYCLES)
         outputs, report = run(program, case.inputs, case.config, backend, options)
@@ -117,6 +142,17 @@ def run_case(seed: int, backend: str = "rtl") -> Verdict:
         return Verdict(seed, "FAILED", case.config.name, cycles, message)
     kind = "golden only" if found.onnxruntime is None else "one step" if found.notes else "equal"
     return Verdict(seed, kind, case.config.name, cycles)
+
+
+def _run_program(case: Case, program: RandomProgram, backend: str) -> Verdict:
+    try:
+        different, cycles = compare(program, case.config, backend, case.memory, case.seed)
+    except Exception as error:
+        return Verdict(case.seed, "FAILED", case.config.name, message=f"{type(error).__name__}: {error}")
+    if different:
+        message = f"{different} bytes differ from the instruction simulator"
+        return Verdict(case.seed, "FAILED", case.config.name, cycles, message)
+    return Verdict(case.seed, "equal program", case.config.name, cycles)
 
 
 def campaign(seeds: Iterator[int], layers: int, backend: str, workers: int) -> Iterator[Verdict]:

@@ -1,36 +1,44 @@
-"""Arrays on disk: inputs from .npy (one input) or .npz (by ONNX names), outputs to .npz, whole or not at all."""
+"""Arrays on disk: .npy (one) or .npz (by name) read, outputs written to .npz, whole or not at all."""
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from systolith.errors import SystolithError
+from systolith.network import Network
 from systolith.program import Program, write_whole
 from systolith.sim.host import check_inputs
 
-__all__ = ["load_inputs", "save_outputs"]
+__all__ = ["load_arrays", "load_inputs", "save_outputs"]
 
 
-def load_inputs(path: Path, program: Program) -> dict[str, NDArray]:
-    """The program's inputs by name. Raises SystolithError, naming the file, for anything that is not them."""
-    names = [tensor.name for tensor in program.inputs]
+def load_arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray]:
+    """Arrays of a .npz by their names; that of a .npy has the only one of `names`. Raises SystolithError, naming the
+    file, for anything that is not arrays of numbers."""
     try:
         data = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
-        inputs = dict(data) if isinstance(data, np.lib.npyio.NpzFile) else data
+        arrays = dict(data) if isinstance(data, np.lib.npyio.NpzFile) else data
     except OSError as error:
         raise SystolithError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, EOFError, zipfile.BadZipFile):
         raise SystolithError(f"{path}: must be a .npy or .npz file of numbers; it is none, or damaged") from None
-    if not isinstance(inputs, dict):
-        if len(names) != 1:
-            raise SystolithError(f"{path}: must be a .npz file with arrays {', '.join(names)}, not one array")
-        inputs = {names[0]: inputs}
+    if isinstance(arrays, dict):
+        return arrays
+    expected = list(names)
+    if len(expected) != 1:
+        raise SystolithError(f"{path}: must be a .npz file with arrays {', '.join(expected)}, not one array")
+    return {expected[0]: arrays}
+
+
+def load_inputs(path: Path, network: Program | Network) -> dict[str, NDArray]:
+    """The network's inputs by name. Raises SystolithError, naming the file, for anything that is not them."""
+    inputs = load_arrays(path, [tensor.name for tensor in network.inputs])
     try:
-        check_inputs(program.inputs, inputs)
+        check_inputs(network.inputs, inputs)
     except SystolithError as error:
         raise SystolithError(f"{path}: {error}") from None
     return inputs

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from systolith.errors import SystolithError
 
-__all__ = ["HostTensor", "check_inputs", "dequantize", "from_device", "quantize", "to_device"]
+__all__ = ["HostTensor", "NamedTensor", "check_inputs", "dequantize", "from_device", "quantize", "to_device"]
 
 
-class HostTensor(Protocol):
-    """A network input or output as the user sees it."""
+class NamedTensor(Protocol):
+    """An input or output by its ONNX name."""
 
     @property
     def name(self) -> str: ...
@@ -23,6 +23,11 @@ class HostTensor(Protocol):
     def shape(self) -> tuple[int, ...]: ...
     @property
     def dtype(self) -> str: ...
+
+
+class HostTensor(NamedTensor, Protocol):
+    """One that the host quantizes or dequantizes, and brings into the accelerator's order of axes."""
+
     @property
     def order(self) -> tuple[int, ...]: ...
     @property
@@ -42,7 +47,7 @@ def dequantize(values: NDArray[np.int8], scale: float, zero_point: int) -> NDArr
         return (values.astype(np.int32) - zero_point).astype(np.float32) * np.float32(scale)
 
 
-def check_inputs(tensors: Iterable[HostTensor], inputs: Mapping[str, NDArray]) -> None:
+def check_inputs(tensors: Iterable[NamedTensor], inputs: Mapping[str, NDArray]) -> None:
     """Raises SystolithError unless `inputs` are those of the network: names, shapes, types, and no NaN."""
     expected = {tensor.name: tensor for tensor in tensors}
     if missing := expected.keys() - inputs.keys():

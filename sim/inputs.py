@@ -3,23 +3,33 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from systolith.network import Network, Signature
 from systolith.program import Program, Tensor
 
 __all__ = ["random_inputs"]
 
 BEYOND = 4
 """Steps by which float inputs leave the quantized range, so that saturation is met too."""
+NARROW = 10
+"""Integers of other types stay below: they may be indices."""
 
 
-def random_inputs(program: Program, seed: int) -> dict[str, NDArray]:
-    """An array for each input of the program, by name, over its whole quantized range."""
+def random_inputs(network: Program | Network, seed: int) -> dict[str, NDArray]:
+    """An array for each input, by name: over its whole quantized range where the accelerator reads it."""
     rng = np.random.default_rng(seed)
-    return {tensor.name: _random(tensor, rng) for tensor in program.inputs}
+    programs = network.programs if isinstance(network, Network) else (network,)
+    tensors = {tensor.name: tensor for program in programs for tensor in program.inputs}
+    return {port.name: _random(tensors.get(port.name, port), rng) for port in network.inputs}
 
 
-def _random(tensor: Tensor, rng: np.random.Generator) -> NDArray:
-    limits = np.iinfo(tensor.quantized)
-    if tensor.dtype != "float32":
-        return rng.integers(limits.min, limits.max + 1, tensor.shape).astype(tensor.dtype)
-    steps = rng.uniform(limits.min - BEYOND, limits.max + BEYOND, tensor.shape) - tensor.zero_point
-    return (steps * tensor.scale).astype(np.float32)
+def _random(port: Tensor | Signature, rng: np.random.Generator) -> NDArray:
+    if port.dtype in ("int8", "uint8"):
+        limits = np.iinfo(port.dtype)
+        return rng.integers(limits.min, limits.max + 1, port.shape).astype(port.dtype)
+    if isinstance(port, Tensor):
+        limits = np.iinfo(port.quantized)
+        steps = rng.uniform(limits.min - BEYOND, limits.max + BEYOND, port.shape) - port.zero_point
+        return (steps * port.scale).astype(np.float32)
+    if np.dtype(port.dtype).kind == "f":
+        return rng.normal(size=port.shape).astype(port.dtype)
+    return rng.integers(0, 2 if port.dtype == "bool" else NARROW, port.shape).astype(port.dtype)

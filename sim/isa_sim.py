@@ -1,6 +1,6 @@
 """The instruction simulator: runs a program's bytes on NumPy SRAMs, unit by unit, ordered by queues and tokens only.
 
-Each step advances one of: dispatch, the five units, where EXECUTE is two (its weight stage runs up to one instruction
+Each step advances one of: dispatch, the units, where EXECUTE is two (its weight stage runs up to one instruction
 ahead, as in the hardware). With no seed they take turns; with a seed they advance by priorities that change at random
 now and then, which lets a unit run far ahead of another, so that a missing token shows as a wrong result. An
 instruction happens at once. There are no cycles here.
@@ -26,15 +26,14 @@ from systolith.isa import (
     Unit,
     decode,
 )
-from systolith.sim import isa_units
+from systolith.sim import isa_sfu, isa_units
 from systolith.sim.fault import HardwareFault
 from systolith.sim.image import Image
-from systolith.sim.isa_units import Refused, State
+from systolith.sim.isa_state import Refused, State
 
 __all__ = ["Simulator", "simulate"]
 
 ALL_UNITS = (1 << 6) - 1
-QUEUED = sum(1 << unit for unit in Unit if unit != Unit.CONTROL)
 PAIRS = {*FORMATS, *((Opcode.CONFIG, unit) for unit, _ in CONFIG_FORMATS)}
 UNDEFINED_GROUP = Format("undefined", Opcode.CONFIG, (), "what stands for a CONFIG of an undefined group")
 WEIGHTS_FIRST = 1 << Unit.LOAD_W
@@ -56,8 +55,10 @@ class Stage:
     def __init__(self, unit: Unit, depth: int, mask: int, act: Callable | None):
         self.unit, self.depth, self.mask, self.act = unit, depth, mask, act
         self.queue: deque = deque()
-        self.constants: dict[str, int] = {
-            f.name: 0 for (owner, _), form in CONFIG_FORMATS.items() if owner == unit for f in form.fields
+        self.constants: dict[str, dict[str, int]] = {
+            _group(form): {f.name: 0 for f in form.fields}
+            for (owner, _), form in CONFIG_FORMATS.items()
+            if owner == unit
         }
 
 
@@ -77,9 +78,11 @@ class Simulator:
             Unit.LOAD_W: Stage(Unit.LOAD_W, depth, ALL_UNITS, isa_units.load_weights),
             Unit.LOAD_A: Stage(Unit.LOAD_A, depth, ALL_UNITS, isa_units.load_activations),
             Unit.EXECUTE: Stage(Unit.EXECUTE, depth, WEIGHTS_FIRST, None),
-            Unit.SFU: Stage(Unit.SFU, depth, ALL_UNITS, isa_units.sfu),
+            Unit.SFU: Stage(Unit.SFU, depth, ALL_UNITS, isa_sfu.sfu),
             Unit.STORE: Stage(Unit.STORE, depth, ALL_UNITS, isa_units.store),
         }
+        if config.dw_taps:
+            self.stages[Unit.DEPTHWISE] = Stage(Unit.DEPTHWISE, depth, ALL_UNITS, isa_units.depthwise)
         self.rows = Stage(Unit.EXECUTE, 1, ALL_UNITS & ~WEIGHTS_FIRST, isa_units.execute)
 
     def run(self) -> None:
@@ -122,7 +125,8 @@ class Simulator:
         if start + INSTRUCTION_BYTES > len(code):
             raise self._fault("REGION_RANGE", Unit.CONTROL, self.index)
         self.state.bytes_read += INSTRUCTION_BYTES
-        instruction = _decode(int.from_bytes(bytes(code[start : start + INSTRUCTION_BYTES]), "little"))
+        word = int.from_bytes(bytes(code[start : start + INSTRUCTION_BYTES]), "little")
+        instruction = _decode(word, sum(1 << unit for unit in self.stages))
         if instruction is None:
             raise self._fault("OPCODE", Unit.CONTROL, self.index)
         return instruction
@@ -140,7 +144,7 @@ class Simulator:
         self.tokens.subtract((giver, stage.unit) for giver in givers)
         try:
             if instruction.form.opcode == Opcode.CONFIG:
-                stage.constants.update(instruction.values)
+                self._configure(stage, instruction)
             elif stage.act is None:
                 extra = (isa_units.read_weights(self.state, instruction, stage.constants),)
             else:
@@ -153,6 +157,11 @@ class Simulator:
         else:
             self._retire(stage.unit, index, instruction)
         return True
+
+    def _configure(self, stage: Stage, instruction: Instruction) -> None:
+        stage.constants[_group(instruction.form)].update(instruction.values)
+        if instruction.form.name == "CONFIG.SFU.table":
+            isa_sfu.fill_table(self.state, instruction)
 
     def _retire(self, unit: Unit, index: int, instruction: Instruction) -> None:
         self.retired[unit] += 1
@@ -178,16 +187,22 @@ class Simulator:
         return HardwareFault(code, unit, index, detail, self.code or bytes(self.memory.region(Region.CODE)))
 
 
-def _decode(word: int) -> Instruction | None:
-    """As the hardware does it: dispatch refuses a header that is not defined (None here), a unit an undefined CONFIG
-    group of its own, and nobody looks at unused bits of the payload."""
+def _group(form: Format) -> str:
+    """The last part of the name of a CONFIG format."""
+    return form.name.rsplit(".", 1)[-1]
+
+
+def _decode(word: int, units: int) -> Instruction | None:
+    """As the hardware with that mask of units does it: dispatch refuses a header that is not defined (None here), a
+    unit an undefined CONFIG group of its own, and nobody looks at unused bits of the payload."""
     header, position = {}, 0
     for field in HEADER:
         header[field.name] = word >> position & (1 << field.bits) - 1
         position += field.bits
     opcode, unit, masks = header["opcode"], header["unit"], header["wait"] | header["signal"]
-    queued = QUEUED if unit != Unit.CONTROL else 0
-    if (opcode, unit) not in PAIRS or header["reserved"] or masks & ~queued:
+    named = units if unit != Unit.CONTROL else 0
+    exists = unit == Unit.CONTROL or units >> unit & 1
+    if (opcode, unit) not in PAIRS or not exists or header["reserved"] or masks & ~named:
         return None
     form = FORMATS.get((opcode, unit)) or CONFIG_FORMATS.get((unit, word >> position & (1 << GROUP.bits) - 1))
     if form is None:

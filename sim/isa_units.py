@@ -1,77 +1,36 @@
 """What each instruction does to SRAMs and memory, one vectorized function for each: the living definition of the ISA.
 
-`isa_sim.py` decides when; here everything happens at once. `State` starts with garbage in every SRAM.
+`isa_sim.py` decides when; here everything happens at once. The SFU is in `isa_sfu.py`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from systolith.config import Config
-from systolith.isa import Instruction, Region
-from systolith.numerics import requantize
-from systolith.sim.image import Image
+from systolith.isa import Instruction
+from systolith.sim.isa_state import State, require
+from systolith.sim.isa_windows import PADDING, window_words
 
-__all__ = ["Refused", "State", "execute", "load_activations", "load_weights", "read_weights", "sfu", "store"]
+__all__ = ["Constants", "depthwise", "execute", "load_activations", "load_weights", "read_weights", "store"]
 
-ADDRESS_MASK = (1 << 18) - 1
-OFFSET_MASK = (1 << 32) - 1
 EXACT_K = 1024
 """Products summed exactly in float32: 1024 * 128 * 128 = 2^24."""
+SMALL = 1 << 19
+"""A product so small that OpenBLAS uses one thread: on a busy machine two take ten times as long."""
+ROOM = 1 << 20
+"""Values of windows gathered at a time."""
 
-Constants = Mapping[str, int]
-
-
-class Refused(Exception):
-    """An access or operand the hardware stops at; `code` is a name in `isa.ERRORS`."""
-
-    def __init__(self, code: str):
-        super().__init__(code)
-        self.code = code
-
-
-@dataclass(eq=False)
-class State:
-    """SRAMs and memory. `act` has one word more than the hardware, which EXECUTE reads for padding."""
-
-    config: Config
-    memory: Image
-    act: NDArray[np.int8]
-    weights: NDArray[np.int8]
-    params: NDArray[np.uint8]
-    acc: NDArray[np.int32]
-    bytes_read: int = 0
-    bytes_written: int = 0
-
-    @classmethod
-    def garbage(cls, config: Config, memory: Image, rng: np.random.Generator) -> "State":
-        """SRAMs of the configuration's sizes, filled at random."""
-        n = config.array
-        return cls(
-            config,
-            memory,
-            rng.integers(-128, 128, (config.act_depth + 1, n), np.int8),
-            rng.integers(-128, 128, (config.weight_depth, n), np.int8),
-            rng.integers(0, 256, (8 * config.param_depth, n), np.uint8),
-            rng.integers(-(1 << 31), 1 << 31, (config.acc_depth, n), np.int32),
-        )
-
-    def bytes_at(self, region: int, offset: int, count: int) -> NDArray[np.uint8]:
-        """A view of `count` bytes of a region; refuses what is not inside it."""
-        offset &= OFFSET_MASK
-        if region not in self.memory.limits or offset + count > self.memory.limits[Region(region)]:
-            raise Refused("REGION_RANGE")
-        return self.memory.region(Region(region))[offset : offset + count]
+Constants = Mapping[str, Mapping[str, int]]
+"""What CONFIG last said, by group: `constants["kernel"]["stride_y"]`."""
 
 
 def load_weights(state: State, i: Instruction, _: Constants) -> None:
     """LOAD.W: contiguous bytes to weight or parameter SRAM."""
     target = state.params if i["target"] else state.weights.view(np.uint8)
-    _require(i["words"] > 0, "OPERAND")
-    _require(i["sram"] + i["words"] <= len(target), "SRAM_RANGE")
+    require(i["words"] > 0, "OPERAND")
+    require(i["sram"] + i["words"] <= len(target), "SRAM_RANGE")
     count = i["words"] * state.config.array
     target[i["sram"] : i["sram"] + i["words"]] = state.bytes_at(i["region"], i["offset"], count).reshape(i["words"], -1)
     state.bytes_read += count
@@ -79,90 +38,94 @@ def load_weights(state: State, i: Instruction, _: Constants) -> None:
 
 def load_activations(state: State, i: Instruction, c: Constants) -> None:
     """LOAD.A: windows of rows, with padding, to activation SRAM."""
-    rows, cols, length, step, lane = i["rows"], i["cols"], c["length"], c["step"], c["lane"]
-    _require(min(rows, cols, length, step) > 0 and lane + length <= state.config.array, "OPERAND")
-    _require(i["sram"] + (rows - 1) * c["row_stride"] + cols <= state.config.act_depth, "SRAM_RANGE")
+    source, window = c["source"], c["window"]
+    rows, cols, length, step, lane = i["rows"], i["cols"], window["length"], window["step"], window["lane"]
+    require(min(rows, cols, length, step) > 0 and lane + length <= state.config.array, "OPERAND")
+    require(i["sram"] + (rows - 1) * window["row_stride"] + cols <= state.config.act_depth, "SRAM_RANGE")
     span = (cols - 1) * step + length
-    first, last = min(max(i["x0"], 0), c["row_bytes"]), min(max(i["x0"] + span, 0), c["row_bytes"])
+    first, last = min(max(i["x0"], 0), source["row_bytes"]), min(max(i["x0"] + span, 0), source["row_bytes"])
     row = np.empty(span, np.int8)
     windows = as_strided(row, (cols, length), (step, 1))
     for r in range(rows):
-        row[:] = c["zero_point"]
-        if 0 <= i["y0"] + r * c["row_step"] < c["height"] and first < last:
-            data = state.bytes_at(i["region"], i["offset"] + r * c["row_pitch"] + first, last - first)
+        row[:] = window["zero_point"]
+        if 0 <= i["y0"] + r * source["row_step"] < source["height"] and first < last:
+            data = state.bytes_at(i["region"], i["offset"] + r * source["row_pitch"] + first, last - first)
             row[first - i["x0"] : last - i["x0"]] = data.view(np.int8)
             state.bytes_read += last - first
-        start = i["sram"] + r * c["row_stride"]
+        start = i["sram"] + r * window["row_stride"]
         state.act[start : start + cols, lane : lane + length] = windows
 
 
 def read_weights(state: State, i: Instruction, c: Constants) -> NDArray[np.int8]:
     """The weight words of EXECUTE, [K, N]: what its weight stage streams into the array."""
-    words = c["kernel_y"] * c["kernel_x"] * c["blocks"] * state.config.array
-    _require(words > 0, "OPERAND")
-    _require(i["weight"] + words <= state.config.weight_depth, "SRAM_RANGE")
+    kernel = c["kernel"]
+    words = kernel["kernel_y"] * kernel["kernel_x"] * kernel["blocks"] * state.config.array
+    require(words > 0, "OPERAND")
+    require(i["weight"] + words <= state.config.weight_depth, "SRAM_RANGE")
     return state.weights[i["weight"] : i["weight"] + words].copy()
 
 
 def execute(state: State, i: Instruction, c: Constants, weights: NDArray[np.int8]) -> None:
     """EXECUTE: gather the input word of every output and K tile, multiply, and add into the accumulators."""
     config, count = state.config, i["rows"] * i["cols"]
-    _require(count > 0, "OPERAND")
-    _require(i["acc"] < config.acc_depth, "SRAM_RANGE")
-    _require(i["acc"] % config.acc_half + count <= config.acc_half, "OPERAND")
-    state.act[config.act_depth] = c["zero_point"]
-    words = state.act[_addresses(i, c, config.act_depth)].reshape(count, -1)
-    sums = np.zeros((count, config.array), np.int32)
-    for k in range(0, len(weights), EXACT_K):
-        part = slice(k, k + EXACT_K)
-        sums += (words[:, part].astype(np.float32) @ weights[part].astype(np.float32)).astype(np.int32)
+    _check_tile(i, config.acc_depth)
+    blocks = i["act"] + c["input"]["block_stride"] * np.arange(c["kernel"]["blocks"])
+    words = window_words(c["input"], c["kernel"], (blocks, i["y0"], i["x0"]), range(i["rows"]), i["cols"])
+    require(int(words.max()) < config.act_depth, "SRAM_RANGE")
+    state.act[PADDING] = c["input"]["zero_point"]
+    values = state.act[words].reshape(count, -1)
+    sums = _product(values, weights)
     rows = slice(i["acc"], i["acc"] + count)
     state.acc[rows] = state.acc[rows] + sums if i["accumulate"] else sums
 
 
-def _addresses(i: Instruction, c: Constants, depth: int) -> NDArray[np.int64]:
-    """Activation word of each output (outer) and K tile (inner); `depth` stands for padding."""
-    ky, kx, block = np.ogrid[: c["kernel_y"], : c["kernel_x"], : c["blocks"]]
-    oy, ox = np.ogrid[: i["rows"], : i["cols"]]
-    y = i["y0"] + oy[..., None, None, None] * c["stride_y"] + ky * c["dilation_y"]
-    x = i["x0"] + ox[..., None, None, None] * c["stride_x"] + kx * c["dilation_x"]
-    inside = (y >= 0) & (y < c["height"]) & (x >= 0) & (x < c["width"])
-    address = i["act"] + block * c["block_stride"] + y * c["row_stride"] + x & ADDRESS_MASK
-    inside = np.broadcast_to(inside, address.shape)
-    _require(bool((address[inside] < depth).all()), "SRAM_RANGE")
-    return np.where(inside, address, depth)
+def _product(values: NDArray[np.int8], weights: NDArray[np.int8]) -> NDArray[np.int32]:
+    """Exact matrix product, in pieces of at most `SMALL` multiplications."""
+    sums = np.zeros((len(values), weights.shape[1]), np.int32)
+    for k in range(0, len(weights), EXACT_K):
+        part = weights[k : k + EXACT_K].astype(np.float32)
+        step = max(1, SMALL // part.size)
+        for row in range(0, len(values), step):
+            piece = values[row : row + step, k : k + EXACT_K].astype(np.float32)
+            sums[row : row + step] += (piece @ part).astype(np.int32)
+    return sums
 
 
-def sfu(state: State, i: Instruction, c: Constants) -> None:
-    """SFU: bias, requantize and clamp accumulator rows into activation SRAM."""
-    config, rows, cols = state.config, i["rows"], i["cols"]
-    _require(i["mode"] == 0, "OPCODE")
-    _require(rows * cols > 0, "OPERAND")
-    _require(i["acc"] < config.acc_depth and i["param"] < config.param_depth, "SRAM_RANGE")
-    _require(i["acc"] % config.acc_half + rows * cols <= config.acc_half, "OPERAND")
-    _require(i["dst"] + (rows - 1) * c["row_stride"] + cols <= config.act_depth, "SRAM_RANGE")
-    word = state.params[8 * i["param"] : 8 * i["param"] + 8].reshape(config.array, 8)
-    bias, scale = word[:, :4].copy().view("<i4")[:, 0], word[:, 4:].copy().view("<f4")[:, 0]
-    acc = state.acc[i["acc"] : i["acc"] + rows * cols] + bias
-    result = requantize(acc, scale, c["zero_point"], c["clamp_min"], c["clamp_max"]).reshape(rows, cols, -1)
-    for r in range(rows):
-        start = i["dst"] + r * c["row_stride"]
-        state.act[start : start + cols] = result[r]
+def depthwise(state: State, i: Instruction, c: Constants) -> None:
+    """DEPTHWISE: each lane convolves its own channel, a few output rows at a time."""
+    config, rows, cols, kernel = state.config, i["rows"], i["cols"], c["kernel"]
+    _check_tile(i, config.dw_depth)
+    taps = kernel["kernel_y"] * kernel["kernel_x"]
+    require(taps > 0, "OPERAND")
+    require(i["weight"] + taps <= config.weight_depth, "SRAM_RANGE")
+    weights = state.weights[i["weight"] : i["weight"] + taps].astype(np.int32)
+    state.act[PADDING] = c["input"]["zero_point"]
+    step = max(1, ROOM // (cols * taps * config.array))
+    for first in range(0, rows, step):
+        some = range(first, min(first + step, rows))
+        words = window_words(c["input"], kernel, (i["act"], i["y0"], i["x0"]), some, cols)
+        require(int(words.max()) < config.act_depth, "SRAM_RANGE")
+        values = state.act[words.reshape(-1, taps)]
+        start = i["acc"] + first * cols
+        state.dw_acc[start : start + len(values)] = np.einsum("pkn,kn->pn", values, weights, dtype=np.int32)
+
+
+def _check_tile(i: Instruction, depth: int) -> None:
+    """A tile of accumulator rows is not empty, and stays in one half."""
+    count, half = i["rows"] * i["cols"], depth // 2
+    require(count > 0, "OPERAND")
+    require(i["acc"] < depth, "SRAM_RANGE")
+    require(i["acc"] % half + count <= half, "OPERAND")
 
 
 def store(state: State, i: Instruction, c: Constants) -> None:
     """STORE: rows of activation SRAM to memory."""
     rows, cols = i["rows"], i["cols"]
-    _require(rows * cols > 0, "OPERAND")
-    _require(i["sram"] + (rows - 1) * c["row_stride"] + cols <= state.config.act_depth, "SRAM_RANGE")
+    require(rows * cols > 0, "OPERAND")
+    require(i["sram"] + (rows - 1) * c["target"]["row_stride"] + cols <= state.config.act_depth, "SRAM_RANGE")
     count = cols * state.config.array
     for r in range(rows):
-        target = state.bytes_at(i["region"], i["offset"] + r * c["row_pitch"], count)
-        start = i["sram"] + r * c["row_stride"]
+        target = state.bytes_at(i["region"], i["offset"] + r * c["target"]["row_pitch"], count)
+        start = i["sram"] + r * c["target"]["row_stride"]
         target[:] = state.act[start : start + cols].view(np.uint8).reshape(-1)
         state.bytes_written += count
-
-
-def _require(holds: bool, code: str) -> None:
-    if not holds:
-        raise Refused(code)

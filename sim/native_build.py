@@ -29,8 +29,9 @@ __all__ = ["LIBRARY", "build", "library"]
 
 LIBRARY = "systolith.so"
 TOP = "systolith"
-RETIRE = tuple(f"retire_{unit}" for unit in ("load_w", "load_a", "execute", "sfu", "store"))
-"""Signals of the top, each with `_valid` and `_index`: the instruction that unit retires in this cycle."""
+RETIRE = tuple(f"retire_{unit}" for unit in ("load_w", "load_a", "execute", "sfu", "store", "depthwise"))
+"""Signals of the top, each with `_valid` and `_index`: the instruction that unit retires in this cycle. The last one is
+only where there is such a unit."""
 NATIVE = Path(__file__).parent / "native"
 HARDWARE = Path(hardware.__file__).parent
 CONTRACT = Path(systolith.__file__).parent

@@ -1,19 +1,22 @@
 """The report of a run: a plain dict, ready for JSON, with the same keys from every backend (None if it cannot know)."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from systolith.config import Config
+from systolith.network import Network
 from systolith.program import Program
 from systolith.sim.driver import Measurement
 
-__all__ = ["layer_cycles", "measured", "unmeasured"]
+__all__ = ["layer_cycles", "measured", "together", "unmeasured"]
 
-STALLS = ("array_wait_weights", "array_wait_tokens", "array_idle", "sfu_wait_tokens", "bank_conflicts", "read_stalls",
-          "write_stalls")  # fmt: skip
+STALLS = ("array_wait_weights", "array_wait_tokens", "array_idle", "sfu_wait_tokens", "dw_wait_tokens",
+          "bank_conflicts", "read_stalls", "write_stalls")  # fmt: skip
 """Counters that the report shows as stalls."""
 
 
@@ -36,14 +39,41 @@ def measured(program: Program, config: Config, backend: str, m: Measurement) -> 
 
 
 def layer_cycles(layers: list[Mapping[str, Any]], retired: NDArray[np.int64], total: int) -> list[int | None]:
-    """Cycles of each layer: from the end of the layer before to the end of its last instruction; the last layer ends
-    with the program. So they sum up to `total`. None where instruction times are not known."""
+    """Cycles of each layer: from the end of the layers before to the end of its own last instruction, so that work done
+    beside another layer's costs nothing; the last layer ends with the program. So they sum up to `total`. None where
+    instruction times are not known."""
     if not len(retired):
         return [None] * len(layers)
-    ends = [max(retired[layer["first"] : layer["last"] + 1].max(initial=-1), 0) for layer in layers]
+    ends = [max(int(retired[layer["last"]]), 0) for layer in layers]
     ends = [int(end) for end in np.maximum.accumulate(ends).clip(max=total)] if ends else []
     ends[-1:] = [total] * bool(ends)
     return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
+
+
+def together(network: Network, reports: list[dict[str, Any]], config: Config) -> dict[str, Any]:
+    """One report of all programs of a network: sums, and what the host does."""
+
+    def total(*path: str) -> Any:
+        values: list[Any] = [reduce(lambda item, key: item[key], path, found) for found in reports]
+        return None if None in values else sum(values)
+
+    cycles, macs = total("cycles"), total("macs")
+    merged = reports[0] | {
+        "model": network.name,
+        "cycles": cycles,
+        "macs": macs,
+        "utilization": _utilization(macs, cycles, config),
+        "dram_bytes": {name: total("dram_bytes", name) for name in ("read", "written")},
+        "stalls": {name: total("stalls", name) for name in reports[0]["stalls"]},
+        "layers": [layer for found in reports for layer in found["layers"]],
+        "host": [asdict(node) for node in network.host_nodes],
+    }
+    if "counters" in merged:
+        merged["counters"] = {name: total("counters", name) for name in merged["counters"]}
+        simulated, seconds = total("simulation", "cycles"), total("simulation", "seconds")
+        merged["simulation"] = {"cycles": simulated, "seconds": round(seconds, 3),
+                                "cycles_per_second": round(simulated / seconds) if seconds else None}  # fmt: skip
+    return merged
 
 
 def _layer(layer: Mapping[str, Any], cycles: int | None, config: Config) -> dict[str, Any]:
@@ -64,6 +94,7 @@ def _report(program: Program, config: Config, backend: str, cycles: int | None, 
         "dram_bytes": {"read": read, "written": written},
         "stalls": stalls,
         "layers": layers,
+        "host": [],
     }
 
 

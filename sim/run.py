@@ -1,7 +1,7 @@
-"""One protocol for all backends, `run(program, inputs, config, backend) -> (outputs, report)`, and `check` of outputs.
+"""One protocol for all backends, `run(network, inputs, config, backend) -> (outputs, report)`.
 
 Inputs and outputs are arrays as the network's user sees them, by ONNX names. A program carries its ONNX model, so that
-both `golden` and `check` need nothing else.
+`golden` needs nothing else.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.compiler.onnx_import import import_model
 from systolith.config import Config
 from systolith.errors import SystolithError
+from systolith.network import HostPart, Network
 from systolith.program import Program, Tensor
-from systolith.sim import golden, image, isa_sim, reference, report, rtl
+from systolith.sim import image, isa_sim, reference, report, rtl
+from systolith.sim.check import run_golden
 from systolith.sim.host import check_inputs, from_device, to_device
 from systolith.sim.image import Image
 from systolith.sim.memory_model import STANDARD, MemoryModel
 
-__all__ = ["BACKENDS", "Check", "Options", "check", "run"]
+__all__ = ["BACKENDS", "Options", "run"]
 
 Arrays = Mapping[str, NDArray]
 Report = dict[str, Any]
@@ -39,50 +40,40 @@ class Options:
     waves: Path | None = None
 
 
-@dataclass(frozen=True)
-class Check:
-    """Elements that differ, of all outputs together. `onnxruntime` is None where it is no reference, as `notes` say."""
-
-    golden: int
-    onnxruntime: int | None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def passed(self) -> bool:
-        return self.golden == 0 and not self.onnxruntime
-
-
-def run(program: Program, inputs: Arrays, config: Config, backend: str = "rtl",
+def run(network: Program | Network, inputs: Arrays, config: Config, backend: str = "rtl",
         options: Options | None = None) -> tuple[dict[str, NDArray], Report]:  # fmt: skip
-    """Outputs and report of a program on a backend. Raises SystolithError for wrong inputs and for a HardwareFault."""
+    """Outputs and report of a network on a backend. Raises SystolithError for wrong inputs and for a HardwareFault."""
     if backend not in BACKENDS:
         raise SystolithError(f"Backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
     options = options or Options()
     if options.waves and backend != "rtl":
         raise SystolithError(f"Waves must come from backend rtl, not {backend}")
-    program.require(config)
-    check_inputs(program.inputs, inputs)
-    return BACKENDS[backend](program, inputs, config, options)
+    if options.waves and isinstance(network, Network) and len(network.programs) > 1:
+        raise SystolithError(f"Waves must be of one program, not of {len(network.programs)} parts")
+    network.require(config)
+    check_inputs(network.inputs, inputs)
+    if isinstance(network, Program):
+        return BACKENDS[backend](network, inputs, config, options)
+    return _run_parts(network, inputs, config, backend, options)
 
 
-def check(program: Program, inputs: Arrays, outputs: Arrays) -> Check:
-    """Compare outputs of a run, element by element, with the golden model and with ONNX Runtime."""
-    graph = import_model(program.model, "the program's model", _batch(program))
-    wrong = _differences(outputs, golden.run(graph, inputs))
-    if reference.saturates() and any(t.quantized == "uint8" for t in program.inputs):
-        note = "ONNX Runtime's 8-bit kernels saturate on this processor: compared with golden only"
-        return Check(wrong, None, (note,))
-    expected = reference.run(program.model, inputs)
-    if floats := sorted(set(reference.float_operators(program.model))):
-        note = f"ONNX Runtime computes {', '.join(floats)} in float32: outputs one step apart count as equal"
-        steps = {t.name: _step(t) for t in program.outputs}
-        return Check(wrong, _differences(outputs, expected, steps), (note,))
-    return Check(wrong, _differences(outputs, expected))
+def _run_parts(network: Network, inputs: Arrays, config: Config, backend: str,
+               options: Options) -> tuple[dict[str, NDArray], Report]:  # fmt: skip
+    """Parts one after the other; those of the host under ONNX Runtime, whatever the backend."""
+    values, reports = dict(inputs), []
+    for part in network.parts:
+        mine = {port.name: values[port.name] for port in part.inputs}
+        if isinstance(part, HostPart):
+            values |= reference.run(part.model, mine)
+        else:
+            outputs, found = BACKENDS[backend](part, mine, config, options)
+            values |= outputs
+            reports.append(found)
+    return {port.name: values[port.name] for port in network.outputs}, report.together(network, reports, config)
 
 
 def _golden(program: Program, inputs: Arrays, config: Config, _: Options) -> tuple[dict[str, NDArray], Report]:
-    graph = import_model(program.model, "the program's model", _batch(program))
-    return golden.run(graph, inputs), report.unmeasured(program, config, "golden", None, None)
+    return run_golden(program, inputs), report.unmeasured(program, config, "golden", None, None)
 
 
 def _isa(program: Program, inputs: Arrays, config: Config, options: Options) -> tuple[dict[str, NDArray], Report]:
@@ -134,26 +125,3 @@ def collect(program: Program, memory: Image, before: Image | None) -> dict[str, 
 def _zero_point(tensor: Tensor) -> int:
     """In the int8 domain."""
     return tensor.zero_point - (128 if tensor.quantized == "uint8" else 0)
-
-
-def _batch(program: Program) -> int:
-    return program.inputs[0].shape[0] if program.inputs and program.inputs[0].shape else 1
-
-
-def _step(tensor: Tensor) -> float:
-    """The difference of neighbouring values of an output, with room for the rounding of its float32."""
-    return tensor.scale * 1.001 if tensor.dtype == "float32" else 1
-
-
-def _differences(outputs: Arrays, expected: Arrays, steps: Mapping[str, float] | None = None) -> int:
-    """Elements of all outputs that differ, by more than one of `steps` if given; all of an output of another shape."""
-    count = 0
-    for name, values in expected.items():
-        got = outputs[name]
-        if got.shape != values.shape or got.dtype != values.dtype:
-            count += max(values.size, 1)
-        elif steps is None:
-            count += int((got != values).sum())
-        else:
-            count += int((np.abs(got.astype(np.float64) - values.astype(np.float64)) > steps[name]).sum())
-    return count

@@ -52,14 +52,34 @@ def compile_model(
     config: ConfigName,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="program file to write (.slp)")] = None,
     batch: Batch = 1,
-    emit: Annotated[str | None, typer.Option(help="print a level: graph, tiles, schedule or asm")] = None,
+    emit: Annotated[str | None, typer.Option(help="print a level: graph, tiles, schedule, asm or memory")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="refuse a model with nodes that need the host")] = False,
 ) -> None:
-    """Compile an ONNX model to a program file."""
+    """Compile an ONNX model to a program file. Nodes that the accelerator cannot run stay on the host."""
     from systolith.commands.build import compile_file
 
     if output is None and emit is None:
         raise SystolithError("Compile must be told what to make: --output FILE or --emit LEVEL")
-    compile_file(model, load_config(config), output, batch, emit)
+    compile_file(model, load_config(config), output, batch, emit, strict)
+
+
+@app.command()
+def quantize(
+    model: Annotated[Path, typer.Argument(help="float ONNX file")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="int8 ONNX file to write")],
+    calibration: Annotated[Path, typer.Option(help=".npz by input name, or .npy; the first axis counts samples")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(help=".npy, or .npz with 'labels' and its own samples; prints the accuracy of both models"),
+    ] = None,
+    activations: Annotated[str, typer.Option(help="int8 or uint8")] = "int8",
+    method: Annotated[str, typer.Option(help="ranges of activations: minmax, entropy or percentile")] = "minmax",
+    per_tensor: Annotated[bool, typer.Option("--per-tensor", help="one scale for all weights of a layer")] = False,
+) -> None:
+    """Quantize a float ONNX model to int8 (QDQ) with calibration samples."""
+    from systolith.commands.quantize import Settings, quantize_file
+
+    quantize_file(model, output, calibration, labels, Settings(activations, method, not per_tensor))
 
 
 @app.command()
@@ -100,11 +120,22 @@ def verify(
 
 
 @app.command()
-def bench(config: ConfigName = "edge16") -> None:
-    """Measure utilization and simulation speed."""
-    from systolith.benchmarks.layers import main as measure
+def bench(
+    config: ConfigName = "edge16",
+    suite: Annotated[str, typer.Option(help="layers (on the RTL), tiny or zoo: whole networks")] = "layers",
+    backend: Annotated[str, typer.Option(help="golden, isa, rtl or cocotb, for networks")] = "rtl",
+    network: Annotated[list[str] | None, typer.Option(help="only this network of the suite; may be repeated")] = None,
+) -> None:
+    """Measure layers, or whole networks: cycles, utilization, memory traffic, mismatches."""
+    if suite == "layers":
+        from systolith.benchmarks.layers import main as measure
 
-    measure(load_config(config))
+        measure(load_config(config))
+        return
+    from systolith.benchmarks.suite import main as measure_networks
+
+    if not measure_networks(suite, load_config(config), backend, network or ()):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -47,6 +47,10 @@ class Config:
         Instructions each unit's queue holds, 2 to 64.
     token_bits : int
         Width of a token counter, 2 to 8.
+    dw_taps : int
+        Multipliers in each lane of the depthwise unit: 1, 3 or 9; 0 for no such unit.
+    dw_depth : int
+        Rows of the depthwise accumulators, both halves together; a power of two.
     """
 
     name: str
@@ -64,6 +68,8 @@ class Config:
     axi_buffer: int = 256
     queue_depth: int = 16
     token_bits: int = 4
+    dw_taps: int = 0
+    dw_depth: int = 256
 
     def __post_init__(self):
         if not isinstance(self.name, str) or not self.name.replace("_", "").isalnum() or not self.name.isascii():
@@ -113,6 +119,12 @@ class Config:
         )
         self._check("queue_depth", 2 <= self.queue_depth <= 64, "from 2 to 64")
         self._check("token_bits", 2 <= self.token_bits <= 8, "from 2 to 8")
+        self._check("dw_taps", self.dw_taps in (0, 1, 3, 9), "0, 1, 3 or 9")
+        self._check(
+            "dw_depth",
+            _power_of_two(self.dw_depth) and 8 <= self.dw_depth <= 1 << 14,
+            "a power of two from 8 to 16384",
+        )
 
     def _check(self, field: str, holds: bool, requirement: str):
         if not holds:
@@ -127,6 +139,11 @@ class Config:
     def acc_half(self) -> int:
         """Rows in one half of the accumulator memory: the largest M of a tile."""
         return self.acc_depth // 2
+
+    @property
+    def dw_half(self) -> int:
+        """Rows in one half of the depthwise accumulators: the largest tile of the depthwise unit."""
+        return self.dw_depth // 2
 
     @property
     def psum_bits(self) -> int:
@@ -195,6 +212,18 @@ PRESETS = {
             acc_depth=1024,
             param_depth=128,
             sfu_lanes=16,
+        ),
+        # The same with a depthwise unit of three multipliers a lane, for MobileNets.
+        Config(
+            "edge16_dw",
+            array=16,
+            act_depth=8192,
+            act_banks=4,
+            weight_depth=8192,
+            acc_depth=1024,
+            param_depth=128,
+            sfu_lanes=16,
+            dw_taps=3,
         ),
         Config(
             "edge32",

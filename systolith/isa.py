@@ -48,13 +48,14 @@ class Opcode(enum.IntEnum):
 
 
 class Unit(enum.IntEnum):
-    """Who does it. The first five have queues; 5 is kept for a depthwise unit. CONTROL is fetch and dispatch."""
+    """Who does it. All but CONTROL, which is fetch and dispatch, have queues; DEPTHWISE is optional (`dw_taps`)."""
 
     LOAD_W = 0
     LOAD_A = 1
     EXECUTE = 2
     SFU = 3
     STORE = 4
+    DEPTHWISE = 5
     CONTROL = 7
 
 
@@ -201,12 +202,98 @@ _define(
     "CONFIG.SFU.output",
     Opcode.CONFIG,
     (Unit.SFU,),
-    "Output quantization and layout.",
+    "Requantization, and the layout of the output.",
     Field("zero_point", 8, "added after rounding", signed=True),
-    Field("clamp_min", 8, "smallest output", signed=True),
-    Field("clamp_max", 8, "largest output", signed=True),
+    Field("clamp_min", 8, "smallest requantized value, at most clamp_max", signed=True),
+    Field("clamp_max", 8, "largest requantized value", signed=True),
     Field("row_stride", 18, "SRAM words from one output row to the next"),
+    Field("col_stride", 8, "SRAM words from one output column to the next, at least 1"),
+    Field("lookup", 1, "1: the result is the table's entry for the value, as the last step"),
     group=0,
+)
+_define(
+    "CONFIG.SFU.input",
+    Opcode.CONFIG,
+    (Unit.SFU,),
+    "What windows slide over. A position outside [0, height) x [0, width) reads as `pad` in every channel.",
+    Field("height", 14, "rows that exist"),
+    Field("width", 14, "columns that exist"),
+    Field("row_stride", 18, "words (of activations) or rows (of accumulators) from row y to row y + 1"),
+    Field("y0", 14, "input row of output row 0 and kernel row 0", signed=True),
+    Field("x0", 14, "input column of output column 0 and kernel column 0", signed=True),
+    Field("pad", 8, "what a position outside reads as", signed=True),
+    group=1,
+)
+_define(
+    "CONFIG.SFU.window",
+    Opcode.CONFIG,
+    (Unit.SFU,),
+    "The window that is reduced to one value; 1 x 1 reads single values.",
+    Field("kernel_y", 8, "window rows, at least 1"),
+    Field("kernel_x", 8, "window columns, at least 1"),
+    Field("stride_y", 8, "input rows from one output row to the next"),
+    Field("stride_x", 8, "input columns from one output column to the next"),
+    Field("dilation_y", 8, "input rows from one window row to the next"),
+    Field("dilation_x", 8, "input columns from one window column to the next"),
+    group=2,
+)
+_define(
+    "CONFIG.SFU.operand",
+    Opcode.CONFIG,
+    (Unit.SFU,),
+    "The second operand, in activation SRAM: output (oy, ox) takes word operand + oy * row_stride + ox * col_step.",
+    Field("row_stride", 18, "words from one output row to the next; 0: the same row for all"),
+    Field("col_step", 1, "words from one output column to the next; 0: the same word for all"),
+    Field("zero_a", 8, "subtracted from the first operand", signed=True),
+    Field("zero_b", 8, "subtracted from the second operand", signed=True),
+    group=3,
+)
+_define(
+    "CONFIG.SFU.add",
+    Opcode.CONFIG,
+    (Unit.SFU,),
+    "Constants of adding the second operand.",
+    Field("multiplier_a", 27, "factor of the requantized value", signed=True),
+    Field("multiplier_b", 27, "factor of the second operand", signed=True),
+    Field("shift", 6, "the sum is divided by 2^shift"),
+    Field("zero_point", 8, "added to that, before rounding to nearest even", signed=True),
+    Field("clamp_min", 8, "smallest sum, at most clamp_max", signed=True),
+    Field("clamp_max", 8, "largest sum", signed=True),
+    group=4,
+)
+_define(
+    "CONFIG.SFU.table",
+    Opcode.CONFIG,
+    (Unit.SFU,),
+    "Eight entries of the table: byte k is what value 8 * index + k, as an unsigned byte, becomes. "
+    "Waits until every instruction before it is done.",
+    Field("index", 5, "which eight entries"),
+    Field("entries", 64, "eight bytes, the first one lowest"),
+    group=5,
+)
+_define(
+    "CONFIG.DEPTHWISE.input",
+    Opcode.CONFIG,
+    (Unit.DEPTHWISE,),
+    "The input tensor. A position outside [0, height) x [0, width) reads as zero_point in every channel.",
+    Field("height", 14, "rows of the tensor"),
+    Field("width", 14, "columns of the tensor"),
+    Field("row_stride", 18, "SRAM words from row y to row y + 1"),
+    Field("zero_point", 8, "what padding reads as", signed=True),
+    group=0,
+)
+_define(
+    "CONFIG.DEPTHWISE.kernel",
+    Opcode.CONFIG,
+    (Unit.DEPTHWISE,),
+    "The taps.",
+    Field("kernel_y", 8, "kernel rows, at least 1"),
+    Field("kernel_x", 8, "kernel columns, at least 1"),
+    Field("stride_y", 8, "input rows from one output row to the next"),
+    Field("stride_x", 8, "input columns from one output column to the next"),
+    Field("dilation_y", 8, "input rows from one kernel row to the next"),
+    Field("dilation_x", 8, "input columns from one kernel column to the next"),
+    group=1,
 )
 _define(
     "CONFIG.STORE.target",
@@ -259,13 +346,41 @@ _define(
     Field("accumulate", 1, "0: the first K tile overwrites the accumulators, 1: it adds to them"),
 )
 _define(
+    "DEPTHWISE",
+    Opcode.EXECUTE,
+    (Unit.DEPTHWISE,),
+    "For every output (oy, ox) and lane: the sum over (ky, kx) of the lane of the input word at "
+    "y = y0 + oy * stride_y + ky * dilation_y, x = x0 + ox * stride_x + kx * dilation_x, which lies at "
+    "act + y * row_stride + x (mod 2^18), times the lane of weight word weight + ky * kernel_x + kx; "
+    "it overwrites row acc + oy * cols + ox of the depthwise accumulators.",
+    Field("act", 18, "where word (0, 0) is, or would be (wraps at 2^18)"),
+    Field("weight", 18, "first weight word"),
+    Field("y0", 14, "input row of output row 0 and kernel row 0", signed=True),
+    Field("x0", 14, "input column of output column 0 and kernel column 0", signed=True),
+    _ROWS,
+    _COLS,
+    _ACC,
+)
+_define(
     "SFU",
     Opcode.SFU,
     (Unit.SFU,),
-    "Requantize rows x cols accumulator rows into activation SRAM at dst + oy * row_stride + ox: "
-    "clamp(rint(float32(acc + bias) * scale) + zero_point).",
-    Field("mode", 4, "0: accumulators to int8"),
-    _ACC,
+    "For every output (oy, ox) and channel: reduce the window of input positions y = y0 + oy * stride_y + ky * "
+    "dilation_y, x = x0 + ox * stride_x + kx * dilation_x, which lie at source + y * row_stride + x, to v; with second "
+    "= multiply v = (v - zero_a) * (operand - zero_b); r = clamp(rint(float32(v + bias) * scale) + zero_point), but "
+    "after a multiplication a tie goes where the sum with zero_point is even; with second = add r = clamp(rint(((r - "
+    "zero_a) * multiplier_a + (operand - zero_b) * multiplier_b) / 2^shift + zero_point)) of CONFIG.SFU.add; with "
+    "lookup r = table[r]; write r to dst + oy * row_stride + ox * col_stride.",
+    Field("memory", 2, "source: 0 accumulators, 1 activation SRAM, 2 depthwise accumulators"),
+    Field("reduce", 1, "0: maximum, 1: sum"),
+    Field("second", 2, "second operand: 0 none, 1 add, 2 multiply (only of a maximum of activations)"),
+    Field("drain", 1, "1: start when every result of the instructions before it is written"),
+    Field(
+        "source",
+        18,
+        "where position (0, 0) is, or would be (wraps at 2^18); of accumulators, a row there is, whose half all are in",
+    ),
+    Field("operand", 18, "first word of the second operand in activation SRAM"),
     Field("dst", 18, "first word of activation SRAM written"),
     _ROWS,
     _COLS,

@@ -88,10 +88,12 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Program:
-    """A compiled network for one configuration. `meta` is JSON: "model", "layers" and whatever reports want to show.
+    """A compiled network for one configuration. `model` holds the ONNX file's bytes.
 
-    `model` holds the ONNX file's bytes. `meta["layers"]` is a list of {"name", "op", "macs", "first",
-    "last"}: instruction indices, both inclusive.
+    `meta` is JSON: "model", "notes", "layers" and "memory". A layer has "name", "op", "fused" ("pool", "add", "table"),
+    "unit" ("array", "depthwise", "sfu"), "macs", "ops" (values that the SFU reads), "first" and "last" instruction,
+    both inclusive, "estimate" (cycles), and the "words" of activation SRAM that tensors and staging buffers take.
+    "memory" has the size of that SRAM, "peak_words", "scratch_bytes", and the place and layers of each tensor.
     """
 
     fingerprint: int
@@ -138,15 +140,20 @@ def load(path: Path) -> Program:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` atomically, so that readers see the old file or the new one."""
+    """Replace `path` by `data` atomically, so that readers see the old file or the new one. What a link leads to is
+    replaced, not the link; what is no regular file, as a device or a pipe, is never replaced, but written to."""
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
+        target = Path(os.path.realpath(path))
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
             temporary = Path(file.name)
             try:
                 file.write(data)
                 file.flush()
                 os.chmod(temporary, 0o666 & ~_umask())
-                os.replace(temporary, path)
+                os.replace(temporary, target)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise

@@ -43,6 +43,8 @@ COUNTERS = (
     ("array_idle", "cycles EXECUTE had no instruction"),
     ("sfu_busy", "cycles the SFU worked"),
     ("sfu_wait_tokens", "cycles the SFU waited for a token"),
+    ("dw_busy", "cycles the depthwise unit took an input word, or padding"),
+    ("dw_wait_tokens", "cycles the depthwise unit had nothing to take because it waited for a token"),
     ("bank_conflicts", "accesses to activation SRAM that lost arbitration"),
     ("read_beats", "beats read from memory"),
     ("write_beats", "beats written to memory"),

@@ -1,9 +1,11 @@
 """Proof that no accumulator overflows int32, from the weights, the bias and the range of the input."""
 
+from math import prod
+
 import numpy as np
 
-from systolith.compiler.ir import Conv, Graph
-from systolith.errors import SystolithError
+from systolith.compiler.ir import Conv, Graph, Map
+from systolith.errors import UnsupportedError
 
 __all__ = ["prove_accumulators"]
 
@@ -11,17 +13,25 @@ LIMIT = 2**31 - 1
 
 
 def prove_accumulators(graph: Graph) -> Graph:
-    """The graph itself, if no sum of any layer can leave int32 for any input. Raises SystolithError, naming the layer.
+    """The graph itself, if no sum of any layer can leave int32 for any input. Raises UnsupportedError naming the layer.
 
     Holds for every partial sum in any order, for sums of raw inputs (as the array makes them, with the zero point
     folded into the bias) and of inputs minus the zero point (as ONNX defines them), and for the bias itself.
     """
     for layer in graph.layers:
-        worst = int(_largest(layer, graph.values[layer.input].zero_point).max())
+        match layer:
+            case Conv():
+                worst = int(_largest(layer, graph.values[layer.input].zero_point).max())
+                terms = f"weights of {layer.weights[0].size} products and bias"
+            case Map(reduce="average"):
+                terms = f"windows of {prod(layer.window.kernel)}"
+                worst = 255 * prod(layer.window.kernel)
+            case _:
+                continue
         if worst > LIMIT:
-            raise SystolithError(
-                f"{layer.op} '{layer.name}': sums must fit int32 for every input; they can reach "
-                f"{worst} (weights of {layer.weights[0].size} products and bias)"
+            raise UnsupportedError(
+                f"{layer.op} '{layer.name}': sums must fit int32 for every input; they can reach {worst} ({terms})",
+                layer.output,
             )
     return graph
 

@@ -40,51 +40,83 @@ def mask(*units: Unit) -> int:
 
 
 class Case:
-    """Two channel blocks in, one out, 1x1 kernel, on as many pixels as the smallest memory takes."""
+    """Two channel blocks in, one out, 1x1 kernel, on as many pixels as the smallest memory takes; then, where there is
+    a depthwise unit, a 3x3 kernel."""
 
     def __init__(self, config: Config, rng: np.random.Generator):
-        n, pixels = config.array, min(config.acc_half, config.act_depth // 4, 32)
+        n, pixels = config.array, min(config.acc_half, config.dw_half, config.act_depth // 4, 32)
         self.config, self.size = config, (2, pixels // 2)
         rows, cols = self.size
         self.x = rng.integers(-128, 128, (1, 2 * n, rows, cols), np.int8)
         weights = rng.integers(-128, 128, (2 * n, n), np.int8)
-        bias = rng.integers(-5000, 5000, n, np.int32)
-        scale = rng.uniform(0.0005, 0.005, n).astype(np.float32)
-        acc = np.einsum("bchw,co->bohw", self.x.astype(np.int32), weights.astype(np.int32)) + bias[:, None, None]
-        self.y = requantize(acc.astype(np.int32), scale[:, None, None], 3)
-        parameters = np.stack([bias.view(np.uint32), scale.view(np.uint32)], axis=1).tobytes()
+        taps = rng.integers(-128, 128, (9, n), np.int8)
+        bias = rng.integers(-5000, 5000, (2, n), np.int32)
+        scale = rng.uniform(0.0005, 0.005, (2, n)).astype(np.float32)
+
+        def requantized(acc: np.ndarray, word: int) -> np.ndarray:
+            return requantize((acc + bias[word, :, None, None]).astype(np.int32), scale[word, :, None, None], 3)
+
+        self.y = requantized(np.einsum("bchw,co->bohw", self.x.astype(np.int32), weights.astype(np.int32)), 1)
+        if config.dw_taps:
+            padded = np.pad(self.y.astype(np.int32), ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=3)
+            places = [padded[..., ky : ky + rows, kx : kx + cols] for ky in range(3) for kx in range(3)]
+            self.y = requantized(np.einsum("kbchw,kc->bchw", places, taps.astype(np.int32)), 0)
+        parameters = np.stack([bias.view(np.uint32), scale.view(np.uint32)], axis=2).tobytes()
         self.code = encode_program(self.instructions())
         self.program = Program(
-            config.fingerprint, n, self.code, parameters + weights.tobytes(),
+            config.fingerprint, n, self.code, parameters + weights.tobytes() + taps.tobytes(),
             (_tensor("x", Region.INPUT, self.x.shape),), (_tensor("y", Region.OUTPUT, self.y.shape),),
         )  # fmt: skip
 
     def instructions(self) -> list[Instruction]:
         n, (rows, cols) = self.config.array, self.size
         pixels = rows * cols
+        one = {"stride_y": 1, "stride_x": 1, "dilation_y": 1, "dilation_x": 1}
         constants = [
             make("CONFIG.LOAD_A.source", row_pitch=cols * n, height=2 * rows, row_step=1, row_bytes=cols * n),
             make("CONFIG.LOAD_A.window", step=n, length=n, lane=0, zero_point=0, row_stride=cols),
             make("CONFIG.EXECUTE.input", height=rows, width=cols, row_stride=cols, block_stride=pixels, zero_point=0),
-            make("CONFIG.EXECUTE.kernel", kernel_y=1, kernel_x=1, blocks=2, stride_y=1, stride_x=1, dilation_y=1,
-                 dilation_x=1),
-            make("CONFIG.SFU.output", zero_point=3, clamp_min=-128, clamp_max=127, row_stride=cols),
+            make("CONFIG.EXECUTE.kernel", kernel_y=1, kernel_x=1, blocks=2, **one),
+            make("CONFIG.SFU.output", zero_point=3, clamp_min=-128, clamp_max=127, row_stride=cols, col_stride=1,
+                 lookup=0),
+            make("CONFIG.SFU.input", height=rows, width=cols, row_stride=cols, y0=0, x0=0, pad=0),
+            make("CONFIG.SFU.window", kernel_y=1, kernel_x=1, **one),
             make("CONFIG.STORE.target", row_pitch=cols * n, row_stride=cols),
         ]  # fmt: skip
-        work = [
-            make("LOAD.W", region=Region.WEIGHTS, offset=0, sram=8, words=8, target=1, signal=mask(Unit.SFU)),
-            make("LOAD.W", region=Region.WEIGHTS, offset=8 * n, sram=0, words=2 * n, target=0,
+        sfu = {"memory": 0, "reduce": 0, "second": 0, "drain": 0, "source": 0, "operand": 0, "dst": 2 * pixels,
+               "rows": rows, "cols": cols, "param": 1}  # fmt: skip
+        load = [
+            make("LOAD.W", region=Region.WEIGHTS, offset=0, sram=0, words=16, target=1, signal=mask(Unit.SFU)),
+            make("LOAD.W", region=Region.WEIGHTS, offset=16 * n, sram=0, words=2 * n, target=0,
                  signal=mask(Unit.EXECUTE)),
             make("LOAD.A", region=Region.INPUT, offset=0, sram=0, rows=2 * rows, cols=cols, x0=0, y0=0,
                  signal=mask(Unit.EXECUTE)),
             make("EXECUTE", act=0, weight=0, y0=0, x0=0, rows=rows, cols=cols, acc=0, accumulate=0,
                  wait=mask(Unit.LOAD_W, Unit.LOAD_A), signal=mask(Unit.SFU)),
-            make("SFU", mode=0, acc=0, dst=2 * pixels, rows=rows, cols=cols, param=1,
-                 wait=mask(Unit.LOAD_W, Unit.EXECUTE), signal=mask(Unit.STORE)),
-            make("STORE", region=Region.OUTPUT, offset=0, sram=2 * pixels, rows=rows, cols=cols, wait=mask(Unit.SFU)),
-            make("FENCE"),
         ]  # fmt: skip
-        return [*constants, *work * ROUNDS, make("END")]
+        if self.config.dw_taps:
+            constants += [
+                make("CONFIG.DEPTHWISE.input", height=rows, width=cols, row_stride=cols, zero_point=3),
+                make("CONFIG.DEPTHWISE.kernel", kernel_y=3, kernel_x=3, **one),
+            ]
+            half = self.config.dw_half
+            work = [
+                make("LOAD.W", region=Region.WEIGHTS, offset=(16 + 2 * n) * n, sram=2 * n, words=9, target=0,
+                     signal=mask(Unit.DEPTHWISE)),
+                make("SFU", **sfu, wait=mask(Unit.LOAD_W, Unit.EXECUTE), signal=mask(Unit.DEPTHWISE)),
+                make("DEPTHWISE", act=2 * pixels, weight=2 * n, y0=-1, x0=-1, rows=rows, cols=cols, acc=half,
+                     wait=mask(Unit.LOAD_W, Unit.SFU), signal=mask(Unit.SFU)),
+                make("SFU", **{**sfu, "memory": 2, "source": half, "dst": 3 * pixels, "param": 0},
+                     wait=mask(Unit.DEPTHWISE), signal=mask(Unit.STORE)),
+            ]  # fmt: skip
+        else:
+            work = [make("SFU", **sfu, wait=mask(Unit.LOAD_W, Unit.EXECUTE), signal=mask(Unit.STORE))]
+        result = 3 * pixels if self.config.dw_taps else 2 * pixels
+        store = [
+            make("STORE", region=Region.OUTPUT, offset=0, sram=result, rows=rows, cols=cols, wait=mask(Unit.SFU)),
+            make("FENCE"),
+        ]
+        return [*constants, *[*load, *work, *store] * ROUNDS, make("END")]
 
     def image(self, seed: int) -> Image:
         return build(self.program, {"x": self.x}, seed)
@@ -170,7 +202,10 @@ async def good_run(bench: Environment, host: Host, monitor: Monitor, case: Case)
     assert np.array_equal(image.output(case.program.outputs[0], bench.config.array), case.y), f"seed {bench.seed}"
     assert image.stray_writes(before) == []
     monitor.check_quiet()
-    assert measured.counters["array_rows"] == ROUNDS * 2 * case.size[0] * case.size[1]
+    rows, cols = case.size
+    assert measured.counters["array_rows"] == ROUNDS * 2 * rows * cols
+    words = {0: 0, 1: 9 * rows * cols, 3: 3 * rows * (cols + 2), 9: (rows + 2) * (cols + 2)}[bench.config.dw_taps]
+    assert measured.counters["dw_busy"] == ROUNDS * words
     assert sum(measured.counters[f"array_{why}"] for why in ("rows", "wait_weights", "wait_tokens", "idle")) in (
         measured.cycles, measured.cycles - 1, measured.cycles + 1)  # fmt: skip
     bench.cover("good run")

@@ -1,4 +1,4 @@
-"""Activation SRAM against a dictionary: four ports at random rates in few words, ready and data checked each cycle."""
+"""Activation SRAM against a dictionary: all ports at random rates in few words, ready and data checked each cycle."""
 
 import cocotb
 
@@ -41,7 +41,7 @@ async def random_traffic(dut):
     await bench.reset()
     depth, model = bench.config.act_depth, SramModel()
     inside = addresses(bench, past_the_end=False)
-    readers = ReadPort(bench, "execute_read", inside), ReadPort(bench, "store_read", inside)
+    readers = tuple(ReadPort(bench, name, inside) for name in reader_names(bench.config))
     writers = tuple(
         WritePort(bench, name, addresses(bench, past_the_end=True) + inside, bench.config.array)
         for name in ("sfu_write", "load_write")
@@ -61,13 +61,14 @@ async def random_traffic(dut):
             assert not port.request or port.get("ready") == expected, f"cycle {cycle}: {port.handles['ready']._name}"
         refused = sum(port.request and not granted for port, granted in zip(ports, ready, strict=True))
         assert int(dut.conflicts.value) == refused
-        for name, port, granted in zip(("store", "load"), (readers[1], writers[1]), (ready[1], ready[3]), strict=True):
-            bench.cover(f"{name} refused", port.request and not granted)
-        bench.cover("all four at once", all(port.request for port in ports) and not refused)
+        for port, granted in zip(ports, ready, strict=True):
+            bench.cover(f"{port.name} refused", port.request and not granted)
+        bench.cover("all at once", all(port.request for port in ports) and not refused)
+        bench.cover("all refused but two", refused == len(ports) - 2)
 
         taken = [port.request and granted for port, granted in zip(ports, ready, strict=True)]
-        writing = [port for port, was_taken in zip(writers, taken[2:], strict=True) if was_taken]
-        for port, was_taken in zip(readers, taken[:2], strict=True):
+        writing = [port for port, was_taken in zip(writers, taken[len(readers) :], strict=True) if was_taken]
+        for port, was_taken in zip(readers, taken[: len(readers)], strict=True):
             collides = any(port.address == writer.address for writer in writing)
             port.check(was_taken, (0, 0) if collides else model.read(port.address))
         for port in writing:
@@ -77,11 +78,17 @@ async def random_traffic(dut):
     finish(bench)
 
 
+def reader_names(config: Config) -> list[str]:
+    """In order of priority."""
+    return ["execute_read", *(["depthwise_read"] if config.dw_taps else []), "sfu_read", "store_read"]
+
+
 def finish(bench: Environment) -> None:
-    required = ["execute_read returned a known word", "store_read returned a known word", "partial mask",
-                "store refused", "load refused"]  # fmt: skip
-    if bench.config.act_banks > 1:
-        required.append("all four at once")
+    readers = reader_names(bench.config)
+    required = [*(f"{name} returned a known word" for name in readers), "partial mask", "all refused but two"]
+    required += [f"{name} refused" for name in (*readers[1:], "load_write")]
+    if bench.config.act_banks >= len(readers):
+        required.append("all at once")
     if bench.config.act_depth & bench.config.act_depth - 1:
         required.append("write past the end")
     bench.finish(require=required)

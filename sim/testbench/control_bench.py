@@ -13,9 +13,7 @@ from systolith.registers import STATUS_BUSY, STATUS_DONE, STATUS_ERROR
 from systolith.sim.testbench.environment import Environment
 
 NAME = "control"
-UNITS = ("load_weights", "load_activations", "execute", "sfu", "store")
-PAIRS = sorted({*isa.FORMATS, *((Opcode.CONFIG, unit) for unit, _ in isa.CONFIG_FORMATS)})
-WORK = [pair for pair in PAIRS if pair[1] != Unit.CONTROL]
+UNITS = ("load_weights", "load_activations", "execute", "sfu", "store", "depthwise")
 CODES = {name: number for number, (name, _) in isa.ERRORS.items()}
 LOAD_W = 1 << Unit.LOAD_W
 BASE = 0x1_0000
@@ -25,6 +23,22 @@ def component(config: Config):
     from systolith.hw.control import Control
 
     return Control(config)
+
+
+def units(config: Config) -> int:
+    """How many units there are."""
+    return len(UNITS) if config.dw_taps else len(UNITS) - 1
+
+
+def pairs(config: Config) -> list[tuple[int, int]]:
+    """(opcode, unit) of all instructions."""
+    found = {*isa.FORMATS, *((Opcode.CONFIG, unit) for unit, _ in isa.CONFIG_FORMATS)}
+    return sorted(pair for pair in found if pair[1] < units(config) or pair[1] == Unit.CONTROL)
+
+
+def work(config: Config) -> list[tuple[int, int]]:
+    """Those that units do."""
+    return [pair for pair in pairs(config) if pair[1] != Unit.CONTROL]
 
 
 def word(opcode: int, unit: int, wait: int = 0, signal: int = 0, reserved: int = 0, payload: int = 0) -> int:
@@ -38,15 +52,16 @@ def random_program(rng: random.Random, config: Config, length: int) -> list[int]
     """Instructions whose tokens neither run out nor overflow, whatever the units' speed; END last."""
     most = (1 << config.token_bits) - 1
     program, given, waiting = [], Counter(), Counter()
+    choices, count = work(config), units(config)
     while len(program) < length:
         if rng.random() < 0.03:
             program.append(FENCE)
             given.clear()
             given.update(waiting)
             continue
-        opcode, unit = rng.choice(WORK)
-        takes = [giver for giver in range(5) if waiting[giver, unit] and rng.random() < 0.5]
-        gives = [taker for taker in range(5) if given[unit, taker] < most and rng.random() < 0.25]
+        opcode, unit = rng.choice(choices)
+        takes = [giver for giver in range(count) if waiting[giver, unit] and rng.random() < 0.5]
+        gives = [taker for taker in range(count) if given[unit, taker] < most and rng.random() < 0.25]
         waiting.subtract((giver, unit) for giver in takes)
         waiting.update((unit, taker) for taker in gives)
         given.update((unit, taker) for taker in gives)
@@ -54,10 +69,10 @@ def random_program(rng: random.Random, config: Config, length: int) -> list[int]
         program.append(word(opcode, unit, *masks, payload=rng.getrandbits(108)))
     # What was given and not taken is taken, so that the next program starts without tokens.
     while +waiting:
-        for taker in range(5):
-            takes = [giver for giver in range(5) if waiting[giver, taker]]
+        for taker in range(count):
+            takes = [giver for giver in range(count) if waiting[giver, taker]]
             waiting.subtract((giver, taker) for giver in takes)
-            opcode = next(opcode for opcode, unit in WORK if unit == taker)
+            opcode = next(opcode for opcode, unit in choices if unit == taker)
             program.append(word(opcode, taker, sum(1 << giver for giver in takes)))
     return [*program, END]
 
@@ -185,7 +200,7 @@ class Log:
 
     def begin(self, program: list[int]) -> None:
         self.program, self.retired = program, []
-        self.left = [[i for i, w in enumerate(program) if w >> 4 & 7 == unit] for unit in range(5)]
+        self.left = [[i for i, w in enumerate(program) if w >> 4 & 7 == unit] for unit in range(len(UNITS))]
         fences = [i for i, w in enumerate(program) if w & 127 == FENCE & 127]
         self.fence_before = {i: max((f for f in fences if f < i), default=-1) for i in range(len(program))}
 
@@ -203,7 +218,7 @@ class Bench:
         self.env, self.dut, self.log = Environment(dut), dut, Log()
         self.rng, self.config = self.env.rng, self.env.config
         self.memory = Memory(self.env)
-        self.units = [MockUnit(self.env, number, self.log) for number in range(5)]
+        self.units = [MockUnit(self.env, number, self.log) for number in range(units(self.config))]
         for name in ("start", "reset", "watchdog", "quiet", "progress", "bus__request__ready", "bus__beat_valid"):
             getattr(dut, name).value = 0
 
@@ -251,8 +266,8 @@ class Bench:
 
     def check_done(self) -> None:
         assert int(self.dut.status.value) == STATUS_DONE, f"{int(self.dut.report.value):#x}"
-        work = [i for i, w in enumerate(self.log.program) if w >> 4 & 7 < 5]
-        assert sorted(self.log.retired) == work and not self.memory.in_flight
+        done = [i for i, w in enumerate(self.log.program) if w >> 4 & 7 != Unit.CONTROL]
+        assert sorted(self.log.retired) == done and not self.memory.in_flight
 
     def check_error(self, code: str, unit: int, index: int, detail: int = 0) -> None:
         assert int(self.dut.status.value) & (STATUS_DONE | STATUS_ERROR) == STATUS_ERROR
@@ -322,10 +337,14 @@ async def end_of_two_bursts(dut):
 async def undefined(dut):
     """Headers that are not an instruction's, and nothing after them is done."""
     bench = await ready(dut)
-    pairs = [(o, u) for o in range(16) for u in range(8) if (o, u) not in PAIRS]
-    broken = [word(*pair) for pair in bench.rng.sample(pairs, 8)]
+    defined = pairs(bench.config)
+    undefined = [(o, u) for o in range(16) for u in range(8) if (o, u) not in defined]
+    broken = [word(*pair) for pair in bench.rng.sample(undefined, 8)]
     broken += [0, (1 << 128) - 1, END | 1 << 19, FENCE | 1 << 7, END | 1 << 13]
-    broken += [word(Opcode.LOAD, Unit.LOAD_W, **field) for field in ({"reserved": 1}, {"wait": 32}, {"signal": 32})]
+    broken += [word(Opcode.LOAD, Unit.LOAD_W, reserved=1)]
+    if units(bench.config) <= Unit.DEPTHWISE:
+        broken += [word(Opcode.LOAD, Unit.LOAD_W, **{name: 1 << Unit.DEPTHWISE}) for name in ("wait", "signal")]
+        broken += [word(Opcode.EXECUTE, Unit.DEPTHWISE), word(Opcode.CONFIG, Unit.DEPTHWISE)]
     for instruction in broken:
         program = random_program(bench.rng, bench.config, bench.rng.randrange(30))
         place = bench.rng.randrange(len(program))
@@ -367,10 +386,10 @@ async def hung(dut):
     """A token that never comes: the watchdog names the unit, its instruction, and whom it waits for."""
     bench = await ready(dut)
     dut.watchdog.value = 300
-    for opcode, unit in bench.rng.sample(WORK, 5):
+    for opcode, unit in bench.rng.sample(work(bench.config), 5):
         program = [w & ~(0xFFF << 7) for w in random_program(bench.rng, bench.config, 12)]
         place = bench.rng.randrange(len(program))
-        mask = bench.rng.randrange(1, 32)
+        mask = bench.rng.randrange(1, 1 << units(bench.config))
         program.insert(place, word(opcode, unit, wait=mask))
         if unit == Unit.EXECUTE and mask & LOAD_W:
             mask = LOAD_W
@@ -402,7 +421,7 @@ async def unit_errors(dut):
     bench = await ready(dut)
     for _ in range(5):
         program = random_program(bench.rng, bench.config, 40)
-        at = bench.rng.choice([i for i, w in enumerate(program) if w >> 4 & 7 < 5])
+        at = bench.rng.choice([i for i, w in enumerate(program) if w >> 4 & 7 != Unit.CONTROL])
         await bench.load(program)
         for unit in bench.units:
             unit.fault_at = at
@@ -410,9 +429,9 @@ async def unit_errors(dut):
         bench.check_error("SRAM_RANGE", program[at] >> 4 & 7, at)
         await bench.reset()
 
-        opcode, unit = bench.rng.choice(WORK)
+        opcode, unit = bench.rng.choice(work(bench.config))
         most = 1 << bench.config.token_bits
-        await bench.load([*[word(opcode, unit, signal=1 << bench.rng.randrange(5))] * most, END])
+        await bench.load([*[word(opcode, unit, signal=1 << bench.rng.randrange(units(bench.config)))] * most, END])
         await bench.run()
         bench.check_error("TOKEN_OVERFLOW", unit, most - 1)
         await bench.reset()

@@ -8,8 +8,9 @@ from cocotb.triggers import RisingEdge
 
 from systolith.config import Config
 from systolith.isa import ERRORS, Instruction, disassemble, make
-from systolith.sim.testbench.execute_host import INDEX_BITS, ExecuteHost, program
+from systolith.sim.testbench.execute_host import ExecuteHost
 from systolith.sim.testbench.execute_model import Layer, execute, random_layer
+from systolith.sim.testbench.unit_host import INDEX_BITS, program
 
 NAME = "execute"
 PROGRAMS = 10
@@ -25,8 +26,8 @@ def component(config: Config):
 
 def moved(layer: Layer, acc: int) -> Layer:
     """The layer with another first accumulator row."""
-    execute = dataclasses.replace(layer.execute, values={**layer.execute.values, "acc": acc})
-    return dataclasses.replace(layer, execute=execute)
+    run = dataclasses.replace(layer.run, values={**layer.run.values, "acc": acc})
+    return dataclasses.replace(layer, run=run)
 
 
 @cocotb.test()
@@ -42,13 +43,13 @@ async def random_layers(dut):
         layers += [random_layer(rng, config) for _ in range(rng.randint(0, 8))]
         for i in range(1, len(layers)):
             before = layers[i - 1]
-            acc = before.execute["acc"] + before.outputs - rng.randint(1, min(4, before.outputs))
+            acc = before.run["acc"] + before.outputs - rng.randint(1, min(4, before.outputs))
             if rng.random() < 0.6 and acc % config.acc_half + layers[i].outputs <= config.acc_half:
                 layers[i] = moved(layers[i], acc)
-                bench.cover("adds to rows just written", layers[i].execute["accumulate"])
+                bench.cover("adds to rows just written", layers[i].run["accumulate"])
         for layer in layers:
             execute(layer, bench.activations, bench.weights, expected)
-            kernel, tensor, start = layer.kernel, layer.tensor, layer.execute
+            kernel, tensor, start = layer.kernel, layer.tensor, layer.run
             bench.cover("M = 1", layer.outputs == 1)
             bench.cover("M < N", layer.outputs < config.array)
             bench.cover("M > N", layer.outputs > config.array)
@@ -62,7 +63,7 @@ async def random_layers(dut):
             bench.cover("zero point", tensor["zero_point"] != 0)
             bench.cover("address wraps", start["act"] >= config.act_depth)
         await bench.run(program(layers, bench))
-        found = await bench.read_accumulators()
+        found = await bench.read_accumulators(config.acc_depth)
         wrong = np.flatnonzero((found != expected).any(axis=1))
         assert wrong.size == 0, (
             f"program {run}: accumulator rows {wrong} differ, first:\n{found[wrong[0]]} found, {expected[wrong[0]]} "
@@ -181,8 +182,8 @@ async def faults(dut):
     layer = random_layer(bench.rng, bench.config, accumulate=0)
     execute(layer, bench.activations, bench.weights, expected)
     await bench.run(program([layer]))
-    rows = slice(layer.execute["acc"], layer.execute["acc"] + layer.outputs)
-    assert ((await bench.read_accumulators())[rows] == expected[rows]).all(), "wrong after reset"
+    rows = slice(layer.run["acc"], layer.run["acc"] + layer.outputs)
+    assert ((await bench.read_accumulators(bench.config.acc_depth))[rows] == expected[rows]).all(), "wrong after reset"
     bench.finish(require=cases)
 
 

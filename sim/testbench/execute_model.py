@@ -20,7 +20,7 @@ class Layer:
 
     tensor: Instruction
     kernel: Instruction
-    execute: Instruction
+    run: Instruction
 
     @property
     def tiles(self) -> int:
@@ -30,7 +30,7 @@ class Layer:
     @property
     def outputs(self) -> int:
         """M, rows of a tile."""
-        return self.execute["rows"] * self.execute["cols"]
+        return self.run["rows"] * self.run["cols"]
 
     def cycles(self, array: int) -> int:
         """What it costs in steady state."""
@@ -39,7 +39,7 @@ class Layer:
 
 def positions(layer: Layer):
     """For each K tile, of each output: whether its input is inside the tensor, and the address."""
-    tensor, kernel, run = layer.tensor, layer.kernel, layer.execute
+    tensor, kernel, run = layer.tensor, layer.kernel, layer.run
     oy, ox = np.divmod(np.arange(layer.outputs), run["cols"])
     for ky in range(kernel["kernel_y"]):
         for kx in range(kernel["kernel_x"]):
@@ -53,7 +53,7 @@ def positions(layer: Layer):
 
 def execute(layer: Layer, activations: NDArray[np.int8], weights: NDArray[np.int8], accumulators: NDArray[np.int32]):
     """Run it: words of activation SRAM [depth, N], of weight SRAM [depth, N], accumulator rows [depth, N], changed."""
-    run, size = layer.execute, weights.shape[1]
+    run, size = layer.run, weights.shape[1]
     target = accumulators[run["acc"] : run["acc"] + layer.outputs]
     total = target.astype(np.int64) * run["accumulate"]
     for k, (inside, address) in enumerate(positions(layer)):
@@ -131,7 +131,7 @@ def _place(rng: random.Random, config: Config, layer: Layer, addresses: NDArray[
     if len(addresses):
         span = int(addresses[-1] - addresses[0])
         act = (
-            layer.execute["act"]
+            layer.run["act"]
             - int(addresses[0])
             + rng.choice([0, config.act_depth - 1 - span, rng.randint(0, config.act_depth - 1 - span)])
         )
@@ -140,7 +140,7 @@ def _place(rng: random.Random, config: Config, layer: Layer, addresses: NDArray[
         [0, config.acc_half - layer.outputs, rng.randint(0, config.acc_half - layer.outputs)]
     )
     values = {
-        **layer.execute.values,
+        **layer.run.values,
         "act": act % ADDRESSES,
         "weight": rng.choice([0, room, rng.randint(0, room)]),
         "acc": acc,

@@ -1,4 +1,5 @@
-"""The whole accelerator: compiled random networks against the golden model, and faults with recovery, under stalls.
+"""The whole accelerator under stalls: compiled networks against the golden model, random instructions against the
+instruction simulator, and faults with recovery.
 
 Regions lie at random byte addresses. `given_program` is no test of its own: it runs what the `cocotb` backend asks for.
 """
@@ -16,10 +17,11 @@ from systolith.compiler.compile import compile_model
 from systolith.config import Config
 from systolith.isa import INSTRUCTION_BYTES, Opcode, Region, Unit, decode, encode
 from systolith.program import Program
-from systolith.sim import run
+from systolith.sim import isa_sim, run
 from systolith.sim.fault import HardwareFault
 from systolith.sim.image import Image
 from systolith.sim.layers import Limits, random_layer
+from systolith.sim.random_program import random_program
 from systolith.sim.testbench.environment import Environment
 from systolith.sim.testbench.host import Host
 
@@ -74,6 +76,24 @@ async def random_programs(dut):
         bench.cover("stalled", stall > 0)
         bench.cover("layers", len(program.meta["layers"]))
     bench.finish(require=("programs", "elements", "layers"))
+
+
+@cocotb.test()
+async def random_instructions(dut):
+    """Random programs of every unit leave the same bytes in memory as the instruction simulator."""
+    bench, host = await start(dut)
+    for _ in range(PROGRAMS):
+        random = random_program(bench.numpy, bench.config)
+        seed = bench.rng.randrange(1 << 30)
+        expected, found = random.image(seed), random.image(seed)
+        isa_sim.simulate(random.program.code, bench.config, expected)
+        host.stall(bench.rng.choice(STALLS))
+        await host.run(found, random.program.code)
+        assert np.array_equal(found.data, expected.data), f"memory differs with seed {bench.seed}"
+        for instruction in random.listing:
+            bench.cover(instruction.form.name)
+    units = ("EXECUTE", "SFU", "STORE", "LOAD.A", "LOAD.W", *(("DEPTHWISE",) if bench.config.dw_taps else ()))
+    bench.finish(require=units)
 
 
 @cocotb.test()

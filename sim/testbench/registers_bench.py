@@ -195,7 +195,7 @@ async def interrupt(dut):
 async def counters(dut):
     """Counters go up while counting, by what they are told, and stay when it ends; clear clears them all."""
     bench, host = await begin(dut)
-    widths = [2 if name == "bank_conflicts" else 1 for name, _ in registers.COUNTERS]
+    widths = [3 if name == "bank_conflicts" else 1 for name, _ in registers.COUNTERS]
     expected = [0] * len(widths)
     for _ in range(4):
         dut.clear.value = 1

@@ -48,18 +48,27 @@ def operands(rng: np.random.Generator, count: int) -> dict[str, NDArray]:
     scale = np.choose(kind, [fitting, power, anything, extreme])
     scale = np.where(np.isfinite(scale) & (scale >= 2.0**-126), scale, np.float32(1)).astype(np.float32)
 
+    # Mostly such that the sum fits into 32 bits; else it wraps.
     bias = rng.integers(np.maximum(INT32[0], total - INT32[1]), np.minimum(INT32[1], total - INT32[0]) + 1)
+    bias = np.where(rng.random(count) < 0.8, bias, rng.integers(INT32[0], INT32[1] + 1, count))
     limits = np.sort(rng.integers(-128, 128, (2, count)), axis=0)
     limits = np.where(rng.random(count) < 0.7, [[-128], [127]], limits)
-    return {"accumulator": total - bias, "bias": bias, "scale": scale,
+    return {"accumulator": wrapped(total - bias), "bias": bias, "scale": scale,
             "zero_point": np.where(rng.random(count) < 0.5, 0, rng.integers(-128, 128, count)),
-            "low": limits[0], "high": limits[1]}  # fmt: skip
+            "low": limits[0], "high": limits[1], "joint": rng.random(count) < 0.3}  # fmt: skip
+
+
+def wrapped(values: NDArray) -> NDArray:
+    """To int32, as 64-bit integers."""
+    return values.astype(np.int32).astype(np.int64)
 
 
 def expected(values: dict[str, NDArray]) -> NDArray[np.int8]:
     """What the lane must make of `operands`."""
-    total = (values["accumulator"] + values["bias"]).astype(np.int32)
-    return requantize(total, values["scale"], values["zero_point"], values["low"], values["high"])
+    total = wrapped(values["accumulator"] + values["bias"])
+    limits = values["zero_point"], values["low"], values["high"]
+    return np.where(values["joint"], requantize(total, values["scale"], *limits, joint=True),
+                    requantize(total, values["scale"], *limits))  # fmt: skip
 
 
 @cocotb.test()
@@ -70,7 +79,7 @@ async def random_values(dut):
     wanted = expected(values).tolist()
     constants = (values["zero_point"] & 255 | (values["low"] & 255) << 8 | (values["high"] & 255) << 16).tolist()
     accumulators, biases = values["accumulator"].tolist(), values["bias"].tolist()
-    scales = values["scale"].view(np.uint32).tolist()
+    scales, joints = values["scale"].view(np.uint32).tolist(), values["joint"].tolist()
     for cycle in range(VALUES + LATENCY):
         if cycle < VALUES:
             dut.accumulator.value = accumulators[cycle]
@@ -78,6 +87,7 @@ async def random_values(dut):
             dut.scale.value = scales[cycle]
         if 0 <= cycle - CONSTANTS_AFTER < VALUES:
             dut.constants.value = constants[cycle - CONSTANTS_AFTER]
+            dut.joint.value = joints[cycle - CONSTANTS_AFTER]
         await RisingEdge(dut.clk)
         if (i := cycle - LATENCY) >= 0:
             found = dut.output.value.to_signed()
@@ -85,14 +95,18 @@ async def random_values(dut):
                 f"value {i}: { ({k: v[i] for k, v in values.items()}) } gave {found}, not {wanted[i]}"
             )
     cover(bench, values)
-    bench.finish(require=("tie", "rounded accumulator", "inside", "clamped", "saturated", "vanished", "smallest total"))
+    bench.finish(require=("tie", "joint tie", "rounded accumulator", "inside", "clamped", "saturated", "vanished",
+                          "smallest total", "wrapped"))  # fmt: skip
 
 
 def cover(bench: Environment, values: dict[str, NDArray]) -> None:
-    total = values["accumulator"] + values["bias"]
+    total = wrapped(values["accumulator"] + values["bias"])
+    bench.cover("wrapped", np.count_nonzero(total != values["accumulator"] + values["bias"]))
     product = total.astype(np.float32) * values["scale"].astype(np.float64)
     result = expected(values)
-    bench.cover("tie", np.count_nonzero((product % 1 == 0.5) & (abs(product) < 128)))
+    tie = (product % 1 == 0.5) & (abs(product) < 128)
+    bench.cover("tie", np.count_nonzero(tie))
+    bench.cover("joint tie", np.count_nonzero(tie & values["joint"] & (values["zero_point"] % 2 == 1)))
     bench.cover("rounded accumulator", np.count_nonzero(total.astype(np.float32) != total))
     bench.cover("inside", np.count_nonzero((result > values["low"]) & (result < values["high"])))
     bench.cover("clamped", np.count_nonzero((result == values["low"]) & (values["low"] > -128)))

@@ -1,18 +1,22 @@
-"""SFU: random programs with random gaps and tokens, against NumPy; every read, write, token and retirement in order."""
+"""SFU: random programs of every mode with random gaps, tokens and refusals, against NumPy; throughput, halt, faults."""
 
-from collections import Counter, deque
+from copy import deepcopy
 from dataclasses import replace
 
 import cocotb
-from cocotb.triggers import FallingEdge, RisingEdge
+from cocotb.triggers import RisingEdge
 
 from systolith.config import Config
-from systolith.isa import Opcode, Unit, make
+from systolith.isa import Instruction, Opcode, Unit, make
 from systolith.sim.testbench.environment import Environment
-from systolith.sim.testbench.sfu_model import FAULTS, Job, Memories, job_of, plan, random_instructions, word_of
+from systolith.sim.testbench.sfu_driver import Driver, run
+from systolith.sim.testbench.sfu_model import Job, Memories, job_of, plan
+from systolith.sim.testbench.sfu_programs import NEUTRAL, Programs
 
 NAME = "sfu"
-UNIT_BITS, INDEX_BITS = 6, 24
+ACCUMULATORS, ACTIVATIONS, DEPTHWISE = range(3)
+GOOD = {"memory": 0, "reduce": 0, "second": 0, "drain": 0, "source": 0, "operand": 0, "dst": 0, "rows": 1, "cols": 1,
+        "param": 0}  # fmt: skip
 
 
 def component(config: Config):
@@ -21,280 +25,224 @@ def component(config: Config):
     return SpecialFunctionUnit(config)
 
 
-class Driver:
-    """Everything around the SFU: its queue, the token counters, and two memories that answer after two cycles."""
-
-    def __init__(self, bench: Environment, memories: Memories):
-        self.bench, self.dut, self.memories = bench, bench.dut, memories
-        self.instruction_rate = self.token_rate = 1.0
-        self.tokens: Counter[int] = Counter()
-        self.answers = deque([(None, None)] * 2)
-
-    async def reset(self) -> None:
-        self.dut.unit__halt.value = 0
-        self.dut.unit__instruction__valid.value = 0
-        for port in ("accumulators", "parameters", "write"):
-            getattr(self.dut, f"{port}__ready").value = 1
-        await self.bench.reset()
-
-    def offer(self, job: Job | None, index: int) -> bool:
-        """Put the next instruction at the queue's output, or leave it empty for a cycle."""
-        offered = job is not None and self.bench.rng.random() < self.instruction_rate
-        self.dut.unit__instruction__valid.value = offered
-        if offered:
-            self.dut.unit__instruction__payload.value = job.word | index << 128
-        return offered
-
-    def answer(self) -> None:
-        """Data of the requests of two cycles ago; noise where there was none."""
-        row, param = self.answers.popleft()
-        n, rng = self.bench.config.array, self.bench.rng
-        self.dut.accumulators__data.value = rng.getrandbits(32 * n) if row is None else word_of(self.memories.acc[row])
-        self.dut.parameters__data.value = (
-            rng.getrandbits(64 * n) if param is None else self.memories.parameter_word(param)
-        )
-
-    def take_requests(self) -> tuple[int, int] | None:
-        """The requests of this cycle; both memories are always asked together."""
-        asked = bool(int(self.dut.accumulators__valid.value))
-        assert asked == bool(int(self.dut.parameters__valid.value))
-        request = (
-            (int(self.dut.accumulators__address.value), int(self.dut.parameters__address.value)) if asked else None
-        )
-        self.answers.append(request or (None, None))
-        return request
-
-    def grant(self) -> tuple[int, bool]:
-        """In the middle of a cycle: new tokens come, and `ready` answers `need`."""
-        need = int(self.dut.unit__tokens__need.value)
-        for unit in range(UNIT_BITS):
-            if not self.tokens[unit] and self.bench.rng.random() < self.token_rate:
-                self.tokens[unit] = 1
-        ready = all(self.tokens[unit] for unit in range(UNIT_BITS) if need >> unit & 1)
-        self.dut.unit__tokens__ready.value = ready
-        return need, ready
-
-
-class Scoreboard:
-    """What must still happen, in order."""
-
-    def __init__(self, bench: Environment, jobs: list[Job]):
-        self.bench, self.dut, self.jobs = bench, bench.dut, jobs
-        self.starts = deque(n for n, job in enumerate(jobs) if job.starts)
-        self.reads = deque((n, *read) for n, job in enumerate(jobs) for read in job.reads)
-        self.writes = deque((n, *write) for n, job in enumerate(jobs) for write in job.writes)
-        self.retires = deque(n for n, job in enumerate(jobs) if job.fault is None)
-        self.cycle = self.last_read = self.last_write = 0
-        self.first_read: int | None = None
-        self.started = -1
-        self.faulted = False
-
-    def check(self, need: int, ready: bool, request: tuple[int, int] | None) -> None:
-        """At the end of a cycle."""
-        self.cycle += 1
-        self._check_read(request)
-        self._check_start(need, ready)
-        self._check_retire()
-        self._check_write()
-        self._check_fault()
-        if not self.faulted and (self.retires and self.started >= self.retires[0]):
-            assert int(self.dut.unit__busy.value)
-
-    def _check_start(self, need: int, ready: bool) -> None:
-        waits = int(self.dut.counts.value) >> 1
-        assert not waits or (need and not ready)
-        self.bench.cover("waited for a token", waits)
-        if int(self.dut.unit__tokens__take.value):
-            assert ready
-            self.started = self.starts.popleft()
-            job = self.jobs[self.started]
-            assert need == job.instruction.wait, f"instruction {self.started} waited for {need:06b}"
-            assert int(self.dut.unit__tokens__index.value) == self.started
-            in_flight = bool(self.writes) and self.writes[0][0] < self.started
-            self.bench.cover("CONFIG while values are in flight", in_flight and job.instruction.form.name != "SFU")
-
-    def _check_read(self, request: tuple[int, int] | None) -> None:
-        assert bool(int(self.dut.counts.value) & 1) == (request is not None)
-        if request is None:
-            return
-        n, *expected = self.reads.popleft()
-        assert list(request) == expected, f"instruction {n}: read row and parameter {request}, not {expected}"
-        assert n <= self.started, f"instruction {n} read before it took its tokens"
-        self.first_read = self.first_read or self.cycle
-        self.last_read = self.cycle
-
-    def _check_write(self) -> None:
-        if not int(self.dut.write__valid.value):
-            return
-        n, address, value = self.writes.popleft()
-        found = int(self.dut.write__address.value)
-        assert found == address, f"instruction {n}: wrote word {found}, not {address}"
-        found = int(self.dut.write__data.value)
-        assert found == value, f"instruction {n}: wrote {found:x} to word {address}, not {value:x}"
-        assert int(self.dut.write__mask.value) == (1 << self.bench.config.array) - 1
-        self.last_write = self.cycle
-
-    def _check_retire(self) -> None:
-        give = int(self.dut.unit__give.value)
-        if not int(self.dut.unit__retired.value):
-            assert give == 0
-            return
-        n = self.retires.popleft()
-        assert int(self.dut.unit__retired_index.value) == n
-        assert give == self.jobs[n].instruction.signal, f"instruction {n} gave {give:06b}"
-        assert not self.writes or self.writes[0][0] > n, f"instruction {n} retired before its last write"
-        assert not self.jobs[n].writes or self.cycle == self.last_write + 1
-        assert int(self.dut.unit__busy.value)
-
-    def _check_fault(self) -> None:
-        fault = int(self.dut.unit__fault.value)
-        code, index = fault & 0xFF, fault >> 8
-        if code:
-            last = self.jobs[-1]
-            assert last.fault, f"fault {code} of instruction {index}"
-            assert (code, index) == (FAULTS[last.fault], len(self.jobs) - 1)
-            self.faulted = True
-
-    @property
-    def finished(self) -> bool:
-        return not self.retires and not self.writes and (self.faulted or not self.jobs[-1].fault)
-
-
-async def run(driver: Driver, jobs: list[Job], halt_at: int | None = None, after: int = 0) -> Scoreboard:
-    """The jobs, until all has happened and `after` more cycles; or until well after a halt."""
-    dut, board = driver.dut, Scoreboard(driver.bench, jobs)
-    position, limit, rest = 0, 200 + 500 * len(jobs) + 100 * sum(len(job.reads) for job in jobs), after
-    while rest:
-        offered = driver.offer(jobs[position] if position < len(jobs) else None, position)
-        driver.answer()
-        halted = halt_at is not None and board.cycle >= halt_at
-        dut.unit__halt.value = halted
-        await FallingEdge(dut.clk)
-        need, ready = driver.grant()
-        await RisingEdge(dut.clk)
-        position += offered and int(dut.unit__instruction__ready.value)
-        if int(dut.unit__tokens__take.value):
-            driver.tokens.subtract({unit: need >> unit & 1 for unit in range(UNIT_BITS)})
-        request = driver.take_requests()
-        board.check(need, ready, request)
-        assert not halted or (request is None and not int(dut.unit__tokens__take.value)), "started something after halt"
-        if board.finished or halted:
-            rest -= 1
-        assert board.cycle < limit, f"stuck: next to retire is {board.retires[0] if board.retires else None}"
-    return board
-
-
-def setup(dut) -> tuple[Environment, Driver, Memories]:
+def setup(dut) -> tuple[Environment, Driver, Programs]:
     bench = Environment(dut)
-    memories = Memories(bench.config, bench.numpy)
-    return bench, Driver(bench, memories), memories
+    return bench, Driver(bench, Memories(bench.config, bench.numpy)), Programs(bench.config, bench.rng)
+
+
+async def begin(driver: Driver, programs: Programs) -> None:
+    """Reset, and a random table, which reset does not clear."""
+    await driver.reset()
+    driver.instruction_rate = driver.token_rate = driver.activation_rate = 1
+    await run(driver, planned(driver, programs.whole_table()), after=1)
+
+
+def planned(driver: Driver, program: list[Instruction], wait: bool = True) -> list[Job]:
+    """The jobs of a program that starts with the memories as they are; without `wait`, they wait for no tokens."""
+    if not wait:
+        program = [replace(instruction, wait=0) for instruction in program]
+    memories = deepcopy(driver.memories)
+    jobs = list(plan(driver.bench.config, memories, program))
+    driver.memories.table = memories.table
+    return jobs
+
+
+def sfu(**values: int) -> Instruction:
+    return make("SFU", **{**GOOD, **values})
 
 
 @cocotb.test()
 async def random_programs(dut):
-    bench, driver, memories = setup(dut)
-    await driver.reset()
-    for _ in range(12):
+    bench, driver, programs = setup(dut)
+    await begin(driver, programs)
+    for _ in range(14):
         driver.instruction_rate, driver.token_rate = bench.rng.choice((0.1, 0.5, 1)), bench.rng.choice((0.05, 0.3, 1))
-        program = random_instructions(bench.config, bench.rng, 40)
-        board = await run(driver, list(plan(bench.config, memories, program)), after=1)
-        assert not board.starts and not board.reads
-        for instruction in program:
-            bench.cover(f"half {instruction.values.get('acc', 0) // bench.config.acc_half}")
-            bench.cover("clamped", instruction.values.get("clamp_max", 127) < 127)
+        driver.activation_rate = bench.rng.choice((0.2, 0.7, 1))
+        jobs = planned(driver, programs.random(70))
+        board = await run(driver, jobs, after=1)
+        assert not board.starts and not board.steps and not board.params
+        cover(bench, jobs)
         await bench.cycles(1)
         assert not int(dut.unit__busy.value)
-    bench.finish(require=("waited for a token", "CONFIG while values are in flight", "half 0", "half 1", "clamped"))
+    memories = [ACCUMULATORS, ACTIVATIONS, *([DEPTHWISE] if bench.config.dw_taps else [])]
+    bench.finish(
+        require=(
+            "waited for a token", "refused", "second 2", "drain", "CONFIG.SFU.table", "lookup", "window", "padding",
+            "half 0", "half 1", "CONFIG.SFU.add while values are in flight", "SFU while values are in flight",
+            *(f"memory {memory} reduce {reduce} second {second}" for memory in memories for reduce in (0, 1)
+              for second in (0, 1)),
+        )
+    )  # fmt: skip
+
+
+def cover(bench: Environment, jobs: list[Job]) -> None:
+    lookup = 0
+    for job in jobs:
+        i, values = job.instruction, job.instruction.values
+        lookup = values.get("lookup", lookup)
+        if i.form.name != "SFU":
+            bench.cover(i.form.name)
+            continue
+        bench.cover("drain", i["drain"])
+        bench.cover("lookup", lookup)
+        bench.cover(f"memory {i['memory']} reduce {i['reduce']} second {i['second']}")
+        bench.cover(f"second {i['second']}")
+        if i["memory"] == ACCUMULATORS:
+            bench.cover(f"half {i['source'] // bench.config.acc_half}")
+        bench.cover("window", len(job.steps) > 2 * len(job.params))
+        bench.cover("padding", any(not any(v is not None for v in vars(step).values()) for step in job.steps))
 
 
 @cocotb.test()
 async def no_bubble(dut):
-    """With instructions and tokens at hand, every cycle is a step: one a group of channels, and one a CONFIG."""
-    bench, driver, memories = setup(dut)
-    await driver.reset()
-    jobs = list(plan(bench.config, memories, random_instructions(bench.config, bench.rng, 60)))
-    jobs = [replace_masks(job, wait=0) for job in jobs]
-    while not jobs[-1].reads:
-        jobs.pop()
-    board = await run(driver, jobs, after=1)
-    first = next(n for n, job in enumerate(jobs) if job.reads)
-    steps = sum(len(job.reads) or 1 for job in jobs[first:])
-    assert board.last_read - board.first_read + 1 == steps
-    bench.cover("steps", steps)
-    bench.finish(require=("steps",))
+    """With instructions and tokens at hand every cycle is a step, or a CONFIG, or an access to activations refused."""
+    bench, driver, programs = setup(dut)
+    await begin(driver, programs)
+    neutral = programs.neutral
+    for rate in (1.0, 0.5):
+        driver.activation_rate = rate
+        depth, program = bench.config.act_depth, [neutral(group) for group in NEUTRAL]
+        cols = min(bench.config.acc_half, depth // 4, 24)
+        program += [neutral("input", height=2, width=cols, row_stride=1), neutral("operand", col_step=1)]
+        program += [sfu(cols=cols, dst=0), sfu(cols=cols, dst=depth - cols, second=1, operand=depth // 2)] * 3
+        program += [neutral("output", lookup=1, zero_point=3), neutral("add", multiplier_a=77, shift=6)]
+        program += [sfu(cols=2, dst=n, second=1, operand=depth // 2) for n in range(0, 12, 2)]
+        program += [sfu(cols=1, dst=n) for n in range(12)]
+        program += [
+            sfu(memory=1, source=depth // 2, operand=depth // 4, cols=7, dst=7 * n, second=n % 3) for n in range(6)
+        ]
+        jobs = planned(driver, program, wait=False)
+        board = await run(driver, jobs, after=1)
+        first = next(n for n, job in enumerate(jobs) if job.steps)
+        cycles = sum(len(job.steps) or 1 for job in jobs[first:]) + board.refused
+        assert board.last_step - board.first_step + 1 == cycles, (rate, cycles)
+        bench.cover("refused", board.refused)
+    bench.finish(require=("refused",))
 
 
-def replace_masks(job: Job, **masks: int) -> Job:
-    instruction = replace(job.instruction, **masks)
-    return replace(job, instruction=instruction, word=job_of(instruction).word)
+@cocotb.test()
+async def throughput(dut):
+    """Long runs, from instruction to retirement: N / lanes cycles a word and tap, and the latency once."""
+    bench, driver, programs = setup(dut)
+    groups, depth = bench.config.array // bench.config.sfu_lanes, bench.config.act_depth
+    count = min(bench.config.acc_half, depth // 4, 64)
+    latency = 40
+    cases = {
+        "accumulators": ([], sfu(cols=count), groups * count),
+        "accumulators and operand": ([], sfu(cols=count, second=1, operand=depth // 2), groups * count),
+        "window of activations": (
+            [programs.neutral("window", kernel_y=3, kernel_x=2)],
+            sfu(memory=1, reduce=1, source=depth // 2, cols=count),
+            groups * count * 6,
+        ),
+        "product of activations": (
+            [],
+            sfu(memory=1, second=2, source=depth // 2, operand=depth - 1, cols=count),
+            groups * count * 2,
+        ),
+    }
+    for name, (extra, instruction, expected) in cases.items():
+        await begin(driver, programs)
+        program = [programs.neutral(group) for group in NEUTRAL] + extra
+        board = await run(driver, planned(driver, [*program, instruction]), after=1)
+        assert board.last_step - board.first_step + 1 == expected, name
+        assert board.cycle <= expected + latency + len(program), (name, board.cycle, expected)
+        bench.cover(name)
+    bench.finish(require=cases)
 
 
 @cocotb.test()
 async def halt(dut):
     """After a halt nothing starts and nothing more is read; what is in the pipeline is still written."""
-    bench, driver, memories = setup(dut)
-    for _ in range(8):
-        await driver.reset()
-        jobs = list(plan(bench.config, memories, random_instructions(bench.config, bench.rng, 30)))
-        board = await run(driver, jobs, halt_at=bench.rng.randrange(5, 120), after=40)
-        unread = sum(len(job.reads) for job in jobs) - len(board.reads)
+    bench, driver, programs = setup(dut)
+    for _ in range(12):
+        await begin(driver, programs)
+        driver.activation_rate = bench.rng.choice((0.5, 1))
+        jobs = planned(driver, programs.random(30))
+        board = await run(driver, jobs, halt_at=bench.rng.randrange(15, 200), after=50)
+        assert len(board.params) == sum(len(job.params) for job in jobs) - board.emitted(jobs)
         groups = bench.config.array // bench.config.sfu_lanes
-        assert sum(len(job.writes) for job in jobs) - len(board.writes) == unread // groups
-        bench.cover("halted with work left", bool(board.reads))
+        assert sum(len(job.writes) for job in jobs) - len(board.writes) == board.emitted(jobs) // groups
+        bench.cover("halted with work left", bool(board.steps))
     bench.finish(require=("halted with work left",))
 
 
 def bad_instructions(config: Config) -> dict[str, tuple[str, object]]:
-    """By name: the fault, and an instruction (or its word) that makes it, after a CONFIG with row_stride 3."""
-    good = {"mode": 0, "acc": 0, "dst": 0, "rows": 1, "cols": 1, "param": 0}
+    """By name: the fault, and an instruction (or its word, or CONFIG and an instruction) that makes it."""
     config_word = Opcode.CONFIG | Unit.SFU << 4
+    acc_half, acc_depth, act_depth = config.acc_half, config.acc_depth, config.act_depth
 
-    def sfu(**values: int):
-        return make("SFU", **{**good, **values})
+    def last(**values: int) -> Instruction:
+        return sfu(drain=1, **values)
+
+    def after(group: str, values: dict[str, int], **fields: int) -> list[Instruction]:
+        return [make(f"CONFIG.SFU.{group}", **{**NEUTRAL[group], **values}), last(**fields)]
 
     bad = {
         "opcode 0": ("OPCODE", Unit.SFU << 4),
         "opcode LOAD": ("OPCODE", Opcode.LOAD | Unit.SFU << 4),
         "opcode 15": ("OPCODE", 15 | Unit.SFU << 4),
-        "group 1": ("OPCODE", config_word | 1 << 20),
+        "group 6": ("OPCODE", config_word | 6 << 20),
         "group 15": ("OPCODE", config_word | 15 << 20),
-        "mode 1": ("OPCODE", sfu(mode=1)),
-        "mode 15": ("OPCODE", sfu(mode=15, rows=0)),
-        "no rows": ("OPERAND", sfu(rows=0)),
-        "no columns": ("OPERAND", sfu(cols=0)),
-        "leaves half 0": ("OPERAND", sfu(acc=config.acc_half - 1, cols=2)),
-        "leaves half 1": ("OPERAND", sfu(acc=config.acc_depth - 3, rows=4)),
-        "far too large": ("OPERAND", sfu(rows=4095, cols=4095)),
-        "last words": ("SRAM_RANGE", sfu(dst=config.act_depth - 2, cols=3)),
-        "last row": ("SRAM_RANGE", sfu(dst=config.act_depth - 4, rows=3)),
-    }
-    if config.act_depth < 1 << 18:
-        bad["destination"] = ("SRAM_RANGE", sfu(dst=config.act_depth))
-        bad["destination far out"] = ("SRAM_RANGE", sfu(dst=(1 << 18) - 1))
+        "memory 3": ("OPCODE", last(memory=3)),
+        "second 3": ("OPCODE", last(second=3, rows=0)),
+        "product of accumulators": ("OPCODE", last(second=2)),
+        "product of a sum": ("OPCODE", last(memory=1, second=2, reduce=1)),
+        "no rows": ("OPERAND", last(rows=0)),
+        "no columns": ("OPERAND", last(cols=0)),
+        "no kernel rows": ("OPERAND", after("window", {"kernel_y": 0})),
+        "no kernel columns": ("OPERAND", after("window", {"kernel_x": 0})),
+        "no column stride": ("OPERAND", after("output", {"col_stride": 0})),
+        "leaves half 0": ("OPERAND", last(source=acc_half - 1, cols=2)),
+        "leaves half 1": ("OPERAND", last(source=acc_depth - 3, cols=4)),
+        "before half 0": ("OPERAND", after("input", {"row_stride": (1 << 18) - 1}, rows=3, source=1)),
+        "before half 1": ("OPERAND", after("input", {"row_stride": (1 << 18) - 1}, rows=3, source=acc_half + 1)),
+        "last words": ("SRAM_RANGE", last(dst=act_depth - 2, cols=3)),
+        "last row": ("SRAM_RANGE", last(dst=act_depth - 4, rows=3)),
+        "column stride": ("SRAM_RANGE", after("output", {"col_stride": 255}, dst=act_depth - 300, cols=3)
+                          if act_depth > 300 else last(dst=act_depth - 1, cols=2)),
+        "far too large": ("OPERAND", last(rows=4095, cols=4095)),
+        "operand after the end": ("SRAM_RANGE", last(second=1, operand=act_depth - 2, cols=4)),
+        "operand beside activations": ("SRAM_RANGE", last(memory=1, second=2, operand=act_depth - 2, cols=4)),
+    }  # fmt: skip
+    if not config.dw_taps:
+        bad["no depthwise unit"] = ("OPCODE", last(memory=2))
+    else:
+        bad["leaves depthwise half"] = ("OPERAND", last(memory=2, source=config.dw_half - 2, cols=4))
+        if config.dw_depth < 1 << 14:
+            bad["depthwise accumulators"] = ("SRAM_RANGE", last(memory=2, source=config.dw_depth))
+    if act_depth < 1 << 18:
+        bad["destination"] = ("SRAM_RANGE", last(dst=act_depth))
+        bad["destination far out"] = ("SRAM_RANGE", last(dst=(1 << 18) - 1))
+        bad["first operand word"] = ("SRAM_RANGE", last(second=1, operand=act_depth))
+        bad["first activation"] = ("SRAM_RANGE", last(memory=1, source=act_depth))
+        bad["activation after the end"] = ("SRAM_RANGE", last(memory=1, source=act_depth - 3, cols=4))
+        bad["activation before 0"] = ("SRAM_RANGE", after("input", {"row_stride": (1 << 18) - 2}, memory=1, rows=2))
     if config.param_depth < 1 << 12:
-        bad["parameters"] = ("SRAM_RANGE", sfu(param=config.param_depth))
-    if config.acc_depth < 1 << 14:
-        bad["accumulators"] = ("SRAM_RANGE", sfu(acc=config.acc_depth))
+        bad["parameters"] = ("SRAM_RANGE", last(param=config.param_depth))
+    if acc_depth < 1 << 14:
+        bad["accumulators"] = ("SRAM_RANGE", last(source=acc_depth))
     return bad
 
 
 @cocotb.test()
 async def faults(dut):
     """Each stops the SFU with its code and index; instructions before it end well, those after it do nothing."""
-    bench, driver, memories = setup(dut)
+    bench, driver, programs = setup(dut)
     for name, (code, bad) in bad_instructions(bench.config).items():
-        await driver.reset()
+        await begin(driver, programs)
         driver.instruction_rate, driver.token_rate = bench.rng.choice((0.5, 1)), bench.rng.choice((0.3, 1))
-        program = random_instructions(bench.config, bench.rng, bench.rng.randint(1, 6))
-        program.append(make("CONFIG.SFU.output", zero_point=1, clamp_min=-128, clamp_max=127, row_stride=3))
-        following = make("SFU", mode=0, acc=0, dst=0, rows=1, cols=1, param=0)
+        driver.activation_rate = bench.rng.choice((0.5, 1))
+        program = programs.random(bench.rng.randint(6, 12))
+        program += [programs.neutral(group) for group in NEUTRAL if group != "output"]
+        program += [programs.neutral("operand", col_step=1), programs.neutral("output", row_stride=3)]
         if isinstance(bad, int):
-            jobs = [*plan(bench.config, memories, program), Job(following, bad, fault=code, starts=False)]
+            jobs = [*planned(driver, program), Job(sfu(), bad, fault=code, starts=False)]
         else:
-            jobs = list(plan(bench.config, memories, [*program, bad]))
+            jobs = planned(driver, [*program, *(bad if isinstance(bad, list) else [bad])])
         assert jobs[-1].fault == code, name
-        board = await run(driver, jobs, after=30)
-        assert not board.starts and not board.reads, name
+        board = await run(driver, jobs, after=50)
+        assert not board.starts and not board.steps, name
         await nothing_more(driver, len(jobs))
         bench.cover(name)
     bench.finish(require=bad_instructions(bench.config))
@@ -303,9 +251,8 @@ async def faults(dut):
 async def nothing_more(driver: Driver, index: int) -> None:
     """After a fault, a good instruction offered for some cycles is not run."""
     dut = driver.dut
-    good = make("SFU", mode=0, acc=0, dst=0, rows=1, cols=1, param=0)
     driver.instruction_rate = 1
-    driver.offer(job_of(good), index)
-    for _ in range(30):
+    driver.offer(job_of(sfu()), index)
+    for _ in range(50):
         await RisingEdge(dut.clk)
         assert not any(int(h.value) for h in (dut.accumulators__valid, dut.write__valid, dut.unit__retired))

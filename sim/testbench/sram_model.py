@@ -37,7 +37,7 @@ class Port:
     """Drives a port with random requests at random moments, mostly kept up until they are taken."""
 
     def __init__(self, bench: Environment, name: str, addresses: list[int]):
-        self.bench, self.rng, self.addresses = bench, bench.rng, addresses
+        self.bench, self.rng, self.name, self.addresses = bench, bench.rng, name, addresses
         self.handles = {
             key: getattr(bench.dut, f"{name}__{key}", None) for key in ("valid", "ready", "address", "data", "mask")
         }
@@ -88,7 +88,6 @@ class ReadPort(Port):
 
     def __init__(self, bench: Environment, name: str, addresses: list[int]):
         super().__init__(bench, name, addresses)
-        self.name = name
         self.coming: deque[tuple[int, int] | None] = deque([None] * LATENCY)
         self.shown = (0, 0)
 
@@ -105,22 +104,34 @@ class ReadPort(Port):
             assert found & known == value & known, f"{self.name}: read {found:x}, not {value:x} where {known:x}"
 
 
-async def single_ports(bench: Environment, depth: int, size: int, chunks: int, cycles: int) -> None:
-    """A memory of `depth` words of `chunks` chunks of `size` bytes: one port reads words, one writes chunks."""
+async def single_ports(
+    bench: Environment, depth: int, size: int, chunks: int, cycles: int, readers: tuple[str, ...] = ("read",)
+) -> None:
+    """A memory of `depth` words of `chunks` chunks of `size` bytes: one port writes chunks, and each cycle one of
+    `readers` reads a word, the first one that wants to."""
     model, bits = SramModel(), 8 * size
     words = sorted({0, 1, depth - 2, depth - 1, *(bench.rng.randrange(depth) for _ in range(8))})
-    reader = ReadPort(bench, "read", words)
+    ports = [ReadPort(bench, name, words) for name in readers]
     writer = WritePort(bench, "write", [chunks * word + i for word in words for i in range(chunks)], size)
+    taken = dict.fromkeys(readers, True)
     for cycle in range(cycles):
         if cycle % 250 == 0:
-            reader.rate, writer.rate = (bench.rng.choice((0.1, 0.5, 1)) for _ in range(2))
-        reader.drive(taken=True)
+            for port in (*ports, writer):
+                port.rate = bench.rng.choice((0.1, 0.5, 1))
+        for port in ports:
+            port.drive(taken[port.name])
         writer.drive(taken=True)
         await bench.cycles(1)
-        assert reader.get("ready") and writer.get("ready")
-        collides = writer.request and writer.address // chunks == reader.address
-        bench.cover("read and write in one cycle", reader.request and writer.request and not collides)
-        reader.check(reader.request, (0, 0) if collides else model.read(reader.address))
+        assert writer.get("ready")
+        free = True
+        for port in ports:
+            assert port.get("ready") == free, f"{port.name}: ready must be {free}"
+            taken[port.name] = free and port.request
+            bench.cover("read refused", port.request and not free)
+            free = free and not port.request
+            collides = writer.request and writer.address // chunks == port.address
+            bench.cover("read and write in one cycle", taken[port.name] and writer.request and not collides)
+            port.check(taken[port.name], (0, 0) if collides else model.read(port.address))
         if writer.request:
             word, chunk = divmod(writer.address, chunks)
             model.write(word, writer.value << chunk * bits, writer.bits << chunk * bits)

@@ -10,17 +10,28 @@ from systolith.isa import Unit
 from systolith.sim.testbench.environment import Environment
 
 NAME = "tokens"
-UNITS, BITS = 5, 6
+BITS = 6
 LOAD_W = 1 << Unit.LOAD_W
-PORTS = {
-    "load_weights": (Unit.LOAD_W, (1 << UNITS) - 1),
-    "load_activations": (Unit.LOAD_A, (1 << UNITS) - 1),
-    "execute_weights": (Unit.EXECUTE, LOAD_W),
-    "execute": (Unit.EXECUTE, (1 << UNITS) - 1 & ~LOAD_W),
-    "sfu": (Unit.SFU, (1 << UNITS) - 1),
-    "store": (Unit.STORE, (1 << UNITS) - 1),
-}
-"""Each port's unit, and the units it may need tokens of."""
+
+
+def units(config: Config) -> int:
+    """How many units there are."""
+    return 6 if config.dw_taps else 5
+
+
+def ports(config: Config) -> dict[str, tuple[int, int]]:
+    """Each port's unit, and the units it may need tokens of."""
+    everyone = (1 << units(config)) - 1
+    found = {
+        "load_weights": (Unit.LOAD_W, everyone),
+        "load_activations": (Unit.LOAD_A, everyone),
+        "execute_weights": (Unit.EXECUTE, LOAD_W),
+        "execute": (Unit.EXECUTE, everyone & ~LOAD_W),
+        "sfu": (Unit.SFU, everyone),
+        "store": (Unit.STORE, everyone),
+        "depthwise": (Unit.DEPTHWISE, everyone),
+    }
+    return {name: port for name, port in found.items() if port[0] < units(config)}
 
 
 def component(config: Config):
@@ -34,6 +45,7 @@ class Model:
 
     def __init__(self, config: Config):
         self.most = (1 << config.token_bits) - 1
+        self.units, self.ports = units(config), ports(config)
         self.tokens: Counter[tuple[int, int]] = Counter()
 
     def missing(self, taker: int, need: int) -> int:
@@ -41,10 +53,10 @@ class Model:
 
     def step(self, gives: list[int], takes: dict[str, int]) -> int:
         """A cycle. Returns the mask of givers that overflow a counter."""
-        taken = {(g, PORTS[port][0]) for port, need in takes.items() for g in range(UNITS) if need >> g & 1}
+        taken = {(g, self.ports[port][0]) for port, need in takes.items() for g in range(self.units) if need >> g & 1}
         overflow = 0
-        for giver in range(UNITS):
-            for taker in range(UNITS):
+        for giver in range(self.units):
+            for taker in range(self.units):
                 pair = (giver, taker)
                 change = (gives[giver] >> taker & 1) - (pair in taken)
                 if change == 1 and self.tokens[pair] == self.most:
@@ -54,15 +66,16 @@ class Model:
         return overflow
 
 
-def fields(value: int, bits: int) -> list[int]:
-    return [value >> i * bits & (1 << bits) - 1 for i in range(UNITS)]
+def fields(value: int, bits: int, count: int) -> list[int]:
+    return [value >> i * bits & (1 << bits) - 1 for i in range(count)]
 
 
 @cocotb.test()
 async def random_traffic(dut):
     bench = Environment(dut)
     rng, model = bench.rng, Model(bench.config)
-    for name in PORTS:
+    count = model.units
+    for name in model.ports:
         for member in ("need", "take", "index"):
             getattr(dut, f"{name}__{member}").value = 0
     dut.give.value = 0
@@ -71,25 +84,25 @@ async def random_traffic(dut):
         # Phases in which tokens are rare, balanced, and so many that counters fill up.
         generosity = (0.05, 0.3, 0.8)[cycle // 500 % 3]
         needs, indices, takes = {}, {}, {}
-        for name, (_, allowed) in PORTS.items():
-            needs[name] = allowed & rng.choice((0, 1 << rng.randrange(UNITS), rng.getrandbits(UNITS)))
-            if rng.random() < 0.01 and name != "execute_weights":
-                needs[name] |= 1 << UNITS
+        for name, (_, allowed) in model.ports.items():
+            needs[name] = allowed & rng.choice((0, 1 << rng.randrange(count), rng.getrandbits(count)))
+            if count < BITS and rng.random() < 0.01 and name != "execute_weights":
+                needs[name] |= 1 << count
                 bench.cover("need of a unit that does not exist")
             indices[name] = rng.getrandbits(24)
             getattr(dut, f"{name}__need").value = needs[name]
             getattr(dut, f"{name}__index").value = indices[name]
             getattr(dut, f"{name}__take").value = 0
-        gives = [sum((rng.random() < generosity) << taker for taker in range(UNITS)) for _ in range(UNITS)]
+        gives = [sum((rng.random() < generosity) << taker for taker in range(count)) for _ in range(count)]
         dut.give.value = sum(mask << BITS * giver for giver, mask in enumerate(gives))
         await FallingEdge(dut.clk)
 
         check_ports(bench, model, needs, indices)
         for name, need in needs.items():
-            if not model.missing(PORTS[name][0], need) and rng.random() < 0.7:
+            if not model.missing(model.ports[name][0], need) and rng.random() < 0.7:
                 getattr(dut, f"{name}__take").value = 1
                 takes[name] = need
-                both = any(need >> g & 1 and gives[g] >> PORTS[name][0] & 1 for g in range(UNITS))
+                both = any(need >> g & 1 and gives[g] >> model.ports[name][0] & 1 for g in range(count))
                 bench.cover("take", bool(need))
                 bench.cover("give and take together", both)
         await Timer(2, "ns")
@@ -97,18 +110,16 @@ async def random_traffic(dut):
         assert int(dut.overflow.value) == overflow, f"cycle {cycle}"
         bench.cover("overflow", bool(overflow))
         await RisingEdge(dut.clk)
-    bench.finish(
-        require=("take", "give and take together", "overflow", "wait", "need of a unit that does not exist",
-                 "both stages wait")
-    )  # fmt: skip
+    absent = ("need of a unit that does not exist",) if count < BITS else ()
+    bench.finish(require=("take", "give and take together", "overflow", "wait", "both stages wait", *absent))
 
 
 def check_ports(bench: Environment, model: Model, needs: dict[str, int], indices: dict[str, int]) -> None:
     """What the counters say about this cycle's needs."""
     dut = bench.dut
-    missing, first = [0] * UNITS, [None] * UNITS
+    missing, first = [0] * model.units, [None] * model.units
     for name in sorted(needs, key=lambda name: name == "execute_weights"):
-        taker = PORTS[name][0]
+        taker = model.ports[name][0]
         lack = model.missing(taker, needs[name])
         assert int(getattr(dut, f"{name}__ready").value) == (lack == 0), name
         if lack and first[taker] is None:
@@ -116,6 +127,6 @@ def check_ports(bench: Environment, model: Model, needs: dict[str, int], indices
         bench.cover("both stages wait", bool(lack and missing[taker]))
         bench.cover("wait", bool(lack))
         missing[taker] |= lack
-    assert fields(int(dut.missing.value), BITS) == missing
-    found = fields(int(dut.missing_index.value), 24)
+    assert fields(int(dut.missing.value), BITS, model.units) == missing
+    found = fields(int(dut.missing_index.value), 24, model.units)
     assert all(index is None or index == found[taker] for taker, index in enumerate(first))

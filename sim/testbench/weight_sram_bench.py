@@ -19,5 +19,8 @@ def component(config: Config):
 async def random_traffic(dut):
     bench = Environment(dut)
     await bench.reset()
-    await single_ports(bench, bench.config.weight_depth, bench.config.array, chunks=1, cycles=4000)
-    bench.finish(require=("read returned a known word", "partial mask", "read and write in one cycle"))
+    config = bench.config
+    readers = ("read", "depthwise_read") if config.dw_taps else ("read",)
+    await single_ports(bench, config.weight_depth, config.array, chunks=1, cycles=4000, readers=readers)
+    seen = [f"{reader} returned a known word" for reader in readers] + ["read refused"] * (config.dw_taps > 0)
+    bench.finish(require=("partial mask", "read and write in one cycle", *seen))

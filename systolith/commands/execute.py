@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from systolith import program
-from systolith.commands.tables import layer_table, show
+from systolith import network
+from systolith.commands.tables import host_table, layer_table, show
 from systolith.config import Config
 from systolith.errors import SystolithError
+from systolith.network import Network
 from systolith.program import Program, write_whole
 
 if TYPE_CHECKING:
-    from systolith.sim.run import Check
+    from systolith.sim.check import Check
 
-__all__ = ["Files", "load_program", "run_file"]
+__all__ = ["Files", "load_network", "run_file"]
 
 
 @dataclass(frozen=True)
@@ -41,38 +42,44 @@ class Files:
 
 def run_file(files: Files, config: Config, backend: str, check: bool, batch: int, seed: int) -> bool:
     """Run, write what was asked for, print a table; False if `check` found a difference."""
+    from systolith.sim.check import check as compare
     from systolith.sim.files import load_inputs, save_outputs
     from systolith.sim.inputs import random_inputs
     from systolith.sim.run import Options, run
-    from systolith.sim.run import check as compare
 
     files.check()
-    compiled = load_program(files.source, config, batch)
+    compiled = load_network(files.source, config, batch)
     if files.inputs is not None:
         inputs = load_inputs(files.inputs, compiled)
     else:
         inputs = random_inputs(compiled, seed)
     outputs, report = run(compiled, inputs, config, backend, Options(waves=files.waves))
     found = compare(compiled, inputs, outputs) if check else None
-    report["mismatches"] = {"golden": found.golden, "onnxruntime": found.onnxruntime} if found else None
+    report["mismatches"] = (
+        {"golden": found.golden, "onnxruntime": found.onnxruntime, "rounding": found.rounding} if found else None
+    )
     if files.output is not None:
         save_outputs(files.output, outputs)
     if files.report is not None:
         write_whole(files.report, (json.dumps(report, indent=2) + "\n").encode())
     show(layer_table(report))
+    if isinstance(compiled, Network):
+        show(host_table(compiled.host_nodes))
     if files.inputs is None:
         print(f"no --input: random inputs of seed {seed}")
     _print_totals(report, found)
     return found is None or found.passed
 
 
-def load_program(source: Path, config: Config, batch: int) -> Program:
-    """The program in a .slp file, or what an .onnx file compiles to."""
+def load_network(source: Path, config: Config, batch: int) -> Program | Network:
+    """What a .slp file holds, or what an .onnx file compiles to."""
     if source.suffix == ".onnx":
-        from systolith.compiler.compile import compile_model
+        from systolith.compiler.network import compile_network
 
-        return compile_model(source, config, batch)
-    loaded = program.load(source)
+        return compile_network(source, config, batch)
+    loaded = network.load(source)
+    if batch != 1:
+        raise SystolithError(f"Batch must be told to the compiler; {source} is compiled, with a batch of its own")
     loaded.require(config)
     return loaded
 

@@ -1,11 +1,14 @@
 """Tables for the terminal."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["layer_table", "percent", "show"]
+from systolith.network import HostNode
+
+__all__ = ["host_table", "layer_table", "percent", "show"]
 
 WIDTH = 140
 """Columns of a table that does not go to a terminal."""
@@ -30,6 +33,16 @@ def layer_table(report: dict[str, Any]) -> Table:
                       percent(layer["utilization"]))  # fmt: skip
     table.add_section()
     table.add_row("all", "", f"{report['macs']:,}", _count(report["cycles"]), percent(report["utilization"]))
+    return table
+
+
+def host_table(nodes: Iterable[HostNode]) -> Table:
+    """Nodes on the host, and why."""
+    table = Table(title="On the host, under ONNX Runtime")
+    for title in ("operator", "node", "MACs", "why"):
+        table.add_column(title, justify="right" if title == "MACs" else "left", overflow="fold")
+    for node in nodes:
+        table.add_row(node.op, node.name, f"{node.macs:,}", node.reason)
     return table
 
 

@@ -1,8 +1,11 @@
 """Graphs built by hand, random ones too, and what they compute, in plain NumPy."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from systolith.compiler.ir import Conv, Graph, Port, Value, verify
+from systolith.compiler.ir import Conv, Graph, Port, Value
+from systolith.compiler.verify import verify
 from systolith.config import PRESETS, Config
 from systolith.numerics import requantize
 from systolith.program import Program
@@ -55,10 +58,9 @@ def conv_graph(rng: np.random.Generator, dims, layers) -> Graph:
             high=int(rng.integers(60, 128)),
         )
         name = layer.output
-        values[name] = Value(
-            name, (dims[0], item["out"], *layer.output_size(height, width)), 1.0, int(rng.integers(-30, 30))
-        )
-        made.append(layer)
+        zero_point = int(rng.integers(-30, 30))
+        values[name] = Value(name, (dims[0], item["out"], *layer.output_size(height, width)), 1.0, zero_point)
+        made.append(replace(layer, zero_point=zero_point))
     return verify(Graph("test", values, tuple(made), (_port("x", values),), (_port(name, values),)))
 
 

@@ -1,5 +1,6 @@
 """The checker finds what is wrong: missing tokens, moved addresses, deadlocks, overflows, everything out of bounds."""
 
+import contextlib
 from collections import defaultdict
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from systolith.errors import SystolithError
 from systolith.isa import Instruction, Region, Unit, decode_program, encode_program, make
 
 from .graphs import CONFIGS, conv_graph, random_graph, reference, run
+from .networks import random_network
 
 TINY = PRESETS["tiny4"]
 W, A, E, S, T = (1 << unit for unit in (Unit.LOAD_W, Unit.LOAD_A, Unit.EXECUTE, Unit.SFU, Unit.STORE))
@@ -70,6 +72,40 @@ def test_every_token_matters(name):
     assert found >= 0.95 * tried, (found, tried)
 
 
+def test_every_token_of_a_network_matters():
+    """The same for networks of all kinds of layers, on all six units; and `drain`, where no table is
+    written before."""
+    config = replace(TINY, dw_taps=9, dw_depth=64)
+    found, tried, drains, wet, units = 0, 0, 0, 0, set()
+    for seed in (300, 307, 308, 311, 325):
+        rng = np.random.default_rng(seed)
+        program = compile_graph(random_network(seed), config)
+        code, regions = list(decode_program(program.code)), program.region_bytes()
+        tokens = tokens_of(code)
+        for choice in rng.permutation(len(tokens))[:15]:
+            (giver_unit, taker_unit), giver, taker = tokens[choice]
+            mutant = list(code)
+            mutant[giver] = replace(code[giver], signal=code[giver].signal & ~(1 << taker_unit))
+            mutant[taker] = replace(mutant[taker], wait=code[taker].wait & ~(1 << giver_unit))
+            tried += 1
+            units |= {giver_unit, taker_unit}
+            with contextlib.suppress(SystolithError):
+                check(encode_program(mutant), config, regions)
+                continue
+            found += 1
+        for index, i in enumerate(code):
+            if i.form.name == "SFU" and i["drain"]:
+                mutant = [*code[:index], replace(i, values={**i.values, "drain": 0}), *code[index + 1 :]]
+                drains += 1
+                with contextlib.suppress(SystolithError):
+                    check(encode_program(mutant), config, regions)
+                    continue
+                wet += 1
+    assert found >= 0.95 * tried, (found, tried)
+    assert wet > drains / 2 > 3, (wet, drains)
+    assert units == set(range(6))
+
+
 @pytest.mark.parametrize(
     ("name", "field", "value", "pattern"),
     [
@@ -85,10 +121,14 @@ def test_every_token_matters(name):
         ("EXECUTE", "acc", TINY.acc_half - 1, "must stay inside its accumulator half of 32 rows"),
         ("EXECUTE", "acc", TINY.acc_depth, "must stay inside its accumulator half of 32 rows"),
         ("EXECUTE", "cols", 0, "must have cols of at least 1, not 0"),
-        ("SFU", "acc", TINY.acc_half - 1, "must stay inside its accumulator half of 32 rows"),
+        ("SFU", "source", TINY.acc_half - 1, "must stay inside its accumulator half of 32 rows"),
+        ("SFU", "source", TINY.acc_depth - 1, "must stay inside its accumulator half of 32 rows"),
         ("SFU", "dst", TINY.act_depth - 1, "must stay below word 512 of activation SRAM"),
         ("SFU", "param", TINY.param_depth, "must stay below word 16 of parameter SRAM"),
-        ("SFU", "mode", 1, "must have mode 0, not 1"),
+        ("SFU", "memory", 2, "must have a memory that exists, not 2"),
+        ("SFU", "memory", 3, "must have a memory that exists, not 3"),
+        ("SFU", "second", 2, "must have no second operand, add, or multiply with a maximum of activations"),
+        ("SFU", "second", 3, "must have no second operand, add, or multiply"),
         ("STORE", "sram", TINY.act_depth - 1, "must stay below word 512 of activation SRAM"),
         ("STORE", "offset", 1 << 16, "must stay inside the .* bytes of region OUTPUT"),
     ],
@@ -98,6 +138,76 @@ def test_a_changed_field_is_refused(name, field, value, pattern):
     index = next(i for i, instruction in enumerate(code) if instruction.form.name == name)
     code[index] = replace(code[index], values={**code[index].values, field: value})
     refused(code, f"Instruction {index} \\({name}\\) {pattern}")
+
+
+def sfu_program(*changes, window=(1, 1), dw_taps=0, **config):
+    """SFU instructions that read activations; `changes` of a copy of one word at 8 to word 16."""
+    constants = [
+        make("CONFIG.SFU.output", zero_point=0, clamp_min=-128, clamp_max=127, row_stride=4, col_stride=1, lookup=0),
+        make("CONFIG.SFU.input", height=1, width=4, row_stride=4, y0=0, x0=0, pad=0),
+        make("CONFIG.SFU.window", kernel_y=window[0], kernel_x=window[1], stride_y=1, stride_x=1, dilation_y=1,
+             dilation_x=1),
+        make("CONFIG.SFU.operand", row_stride=0, col_step=1, zero_a=0, zero_b=0),
+    ]  # fmt: skip
+    base = {"memory": 1, "reduce": 0, "second": 0, "drain": 0, "source": 8, "operand": 64, "dst": 16, "rows": 1,
+            "cols": 1, "param": 0}  # fmt: skip
+    return [*constants, *(make("SFU", **{**base, **change}) for change in changes), make("END")]
+
+
+def test_a_missing_drain_is_refused():
+    """The pipeline may still hold what an SFU instruction reads, also as its second operand."""
+    regions = small_program().region_bytes()
+    refused(sfu_program({}, {"source": 16, "dst": 24}), r"Instruction 5 \(SFU\) must drain .* instruction 4 writes")
+    refused(sfu_program({}, {"second": 1, "operand": 16, "dst": 24}), r"Instruction 5 \(SFU\) must drain")
+    later = {"source": 16, "dst": 32}
+    refused(sfu_program({}, {"drain": 1, "source": 9, "dst": 17}, {"source": 17, "dst": 25}), "Instruction 6 .* drain")
+    for good in (
+        [{}, {"source": 16, "dst": 24, "drain": 1}],
+        [{}, {"source": 9, "dst": 17, "drain": 1}, later],
+        [{}, {"source": 17, "dst": 24}],
+    ):
+        check(encode_program(sfu_program(*good)), TINY, regions)
+    table = make("CONFIG.SFU.table", index=0, entries=0)
+    first = sfu_program({}, later)
+    check(encode_program([*first[:5], table, *first[5:]]), TINY, regions)
+
+
+def test_in_place():
+    """A word may be written by the output that reads it, or a later one; not by an earlier one."""
+    regions = small_program().region_bytes()
+    for good in ({"cols": 3, "dst": 8}, {"cols": 3, "source": 9, "dst": 8}, {"second": 1, "cols": 3, "dst": 64}):
+        check(encode_program(sfu_program(good)), TINY, regions)
+    refused(sfu_program({"cols": 3, "dst": 9}), r"Instruction 4 \(SFU\) must not write activation word 9 before")
+    refused(sfu_program({"second": 1, "cols": 3, "dst": 65}), "must not write activation word 65 before it reads it")
+    refused(sfu_program({"cols": 3, "dst": 9}, window=(1, 2)), "must not write activation word 9 before it reads it")
+    check(encode_program(sfu_program({"cols": 2, "dst": 11}, window=(1, 2))), TINY, regions)
+    check(encode_program(sfu_program({"cols": 3, "dst": 8}, window=(1, 2))), TINY, regions)
+
+
+def test_windows_and_depthwise_stay_inside():
+    refused(sfu_program({"source": TINY.act_depth - 1, "cols": 2}), "must stay below word 512 of activation SRAM")
+    refused(sfu_program({"cols": 0}), "must have cols of at least 1, not 0")
+    refused(sfu_program({}, window=(0, 1)), "must have kernel_y of at least 1, not 0")
+    refused(sfu_program({"second": 2, "reduce": 1}), "must have no second operand, add, or multiply with a maximum")
+    refused(sfu_program({"second": 1, "operand": TINY.act_depth}), "must stay below word 512 of activation SRAM")
+    fields = {"act": 0, "weight": 0, "y0": 0, "x0": 0, "rows": 1, "cols": 1, "acc": 0}
+    taps = {"kernel_y": 3, "kernel_x": 3, "stride_y": 1, "stride_x": 1, "dilation_y": 1, "dilation_x": 1}
+
+    def program(**changes):
+        return [
+            make("CONFIG.DEPTHWISE.input", height=4, width=4, row_stride=4, zero_point=0),
+            make("CONFIG.DEPTHWISE.kernel", **taps),
+            make("DEPTHWISE", **{**fields, **changes}),
+            make("END"),
+        ]
+
+    config = replace(TINY, dw_taps=1, dw_depth=64)
+    check(encode_program(program()), config, {})
+    refused(program(), "must run on a configuration with a depthwise unit")
+    refused(program(weight=TINY.weight_depth - 8), "must stay below word 256 of weight SRAM", config=config)
+    refused(program(act=TINY.act_depth - 8), "must stay below word 512 of activation SRAM", config=config)
+    refused(program(acc=31, cols=2), "must stay inside its accumulator half of 32 rows", config=config)
+    refused(program(rows=0), "must have rows of at least 1, not 0", config=config)
 
 
 def test_a_moved_load_races():
@@ -131,6 +241,15 @@ def test_the_weight_stage_knows_only_its_own_tokens():
         make("END"),
     ]
     refused(loads, r"Instruction 6 \(EXECUTE\) must wait for instruction 0 \(LOAD.W\): race in weight SRAM")
+
+
+def test_limits_of_a_clamp():
+    """The hardware does what it likes with a smallest value above the largest."""
+    code = list(decode_program(small_program().code))
+    index = next(i for i, instruction in enumerate(code) if instruction.form.name == "CONFIG.SFU.output")
+    values = {**code[index].values, "clamp_min": 5, "clamp_max": 4}
+    changed = [*code[:index], replace(code[index], values=values), *code[index + 1 :]]
+    refused(changed, r"\(SFU\) must have a clamp_min of at most clamp_max in output, not 5 and 4")
 
 
 def test_deadlock():

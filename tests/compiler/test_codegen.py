@@ -18,11 +18,13 @@ LISTING = """\
      5  CONFIG.EXECUTE.kernel  kernel_y=1 kernel_x=1 blocks=1 stride_y=1 stride_x=1 dilation_y=1 dilation_x=1
      6  EXECUTE                act=0 weight=0 y0=0 x0=0 rows=2 cols=2 acc=0 accumulate=0 wait=load_w,load_a signal=sfu
      7  LOAD.W                 region=1 offset=64 sram=0 words=8 target=1 signal=sfu
-     8  CONFIG.SFU.output      zero_point=-28 clamp_min=-92 clamp_max=97 row_stride=2
-     9  SFU                    mode=0 acc=0 dst=500 rows=2 cols=2 param=0 wait=load_w,execute signal=store
-    10  CONFIG.STORE.target    row_pitch=8 row_stride=2
-    11  STORE                  region=3 offset=0 sram=500 rows=1 cols=4 wait=sfu
-    12  END"""
+     8  CONFIG.SFU.output      zero_point=-28 clamp_min=-92 clamp_max=97 lookup=0 row_stride=2 col_stride=1
+     9  CONFIG.SFU.input       height=2 width=2 row_stride=2 y0=0 x0=0 pad=0
+    10  CONFIG.SFU.window      kernel_y=1 kernel_x=1 stride_y=1 stride_x=1 dilation_y=1 dilation_x=1
+    11  SFU                    memory=0 reduce=0 second=0 drain=0 source=0 operand=0 dst=500 rows=2 cols=2 param=0 wait=load_w,execute signal=store
+    12  CONFIG.STORE.target    row_pitch=8 row_stride=2
+    13  STORE                  region=3 offset=0 sram=500 rows=1 cols=4 wait=sfu
+    14  END"""  # noqa: E501
 
 
 def test_listing():

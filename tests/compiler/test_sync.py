@@ -48,7 +48,7 @@ def test_weights_kept_need_one_token():
 
 def test_fifty_thousand_steps_take_seconds():
     graph = conv_graph(np.random.default_rng(0), (1, 32, 64, 64), [{"out": 64, "kernel": (3, 3), "pads": (1,) * 4}])
-    steps, _ = schedule(graph, plan_graph(graph, CONFIGS["tiny4"])[0], CONFIGS["tiny4"])
+    steps, _ = schedule(plan_graph(graph, CONFIGS["tiny4"]).planned, CONFIGS["tiny4"])
     assert len(steps) > 30_000
     start = time.process_time()
     synchronize(steps, CONFIGS["tiny4"])

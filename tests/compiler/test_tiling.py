@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from systolith.compiler.jobs import plain, touched_blocks
-from systolith.compiler.packing import candidates
-from systolith.compiler.tiling import Keep, choose_plan, input_span, split_kernel
+from systolith.compiler.candidates import candidates
+from systolith.compiler.convolution import plain, touched_blocks
+from systolith.compiler.tiling import Keep, Room, choose_plan, input_span, split_kernel
 from systolith.config import PRESETS
 from systolith.errors import SystolithError
 
@@ -13,7 +13,8 @@ from .graphs import CONFIGS, conv_graph, random_graph
 
 
 def job_of(dims, array=4, **layer):
-    return plain(conv_graph(np.random.default_rng(0), dims, [layer]), 0, array)
+    graph = conv_graph(np.random.default_rng(0), dims, [layer])
+    return plain(graph, 0, graph.layers[0], array)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 7, 12, 100])
@@ -50,8 +51,8 @@ def test_plans_fit(name, seed):
     rng = np.random.default_rng(seed)
     graph = random_graph(rng)
     space = int(rng.integers(8, config.act_depth))
-    for job in candidates(graph, 0, config.array):
-        plan = choose_plan(job, config, space, resident=False, staged=True)
+    for job in candidates(graph, 0, config, resident=False):
+        plan = choose_plan(job, config, Room(space, resident=False, staged=True))
         assert sum(plan.heights) == job.rows and sum(plan.widths) == job.cols
         assert max(plan.heights) * max(plan.widths) <= config.acc_half
         assert plan.input[0] * plan.input[1] + plan.output[0] * plan.output[1] <= space
@@ -83,21 +84,21 @@ def test_touched_blocks_hold_the_groups(array):
 def test_every_way_to_keep_groups_is_chosen():
     """A whole image is that of a round's groups: a quarter here."""
     job = job_of((1, 512, 14, 14), 16, out=512, kernel=(3, 3), pads=(1, 1, 1, 1), groups=4)
-    plans = [choose_plan(job, PRESETS["edge16"], space, False, True) for space in (6000, 1200, 20)]
+    plans = [choose_plan(job, PRESETS["edge16"], Room(space, False, True)) for space in (6000, 1200, 20)]
     assert [plan.keep for plan in plans] == [Keep.IMAGE, Keep.TILE, Keep.BOX]
     assert plans[0].input == (8 * 14 * 14, 2)
 
 
 def test_every_way_to_keep_the_input_is_chosen():
     job = job_of((1, 512, 7, 7), 16, out=512, kernel=(3, 3), pads=(1, 1, 1, 1))
-    keeps = [choose_plan(job, PRESETS["edge16"], space, False, True).keep for space in (8192, 800, 40)]
+    keeps = [choose_plan(job, PRESETS["edge16"], Room(space, False, True)).keep for space in (8192, 800, 40)]
     assert keeps == [Keep.IMAGE, Keep.TILE, Keep.BOX]
 
 
 def test_no_room_is_refused_by_name():
     job = job_of((1, 4, 4, 4), out=4, kernel=(1, 1))
     with pytest.raises(SystolithError, match=r"Layer 'conv0' must have room .* activation SRAM, not 1 words"):
-        choose_plan(job, PRESETS["tiny4"], 1, resident=False, staged=True)
+        choose_plan(job, PRESETS["tiny4"], Room(1, resident=False, staged=True))
 
 
 def test_matrix_products_fill_the_array():
@@ -111,6 +112,6 @@ def test_matrix_products_fill_the_array():
 def test_packing_needs_fewer_k_tiles():
     """A 7x7 stem on 3 channels: 10 K tiles at N = 16, not 49."""
     graph = conv_graph(np.random.default_rng(0), (1, 3, 32, 32), [{"out": 8, "kernel": (7, 7), "stride": (2, 2)}])
-    jobs = {job.packing: job for job in candidates(graph, 0, 16)}
+    jobs = {job.packing: job for job in candidates(graph, 0, PRESETS["edge16"], resident=False)}
     assert {packing: job.k_tiles for packing, job in jobs.items()} == {"none": 49, "rows": 14, "full": 10}
     assert len(jobs["full"].gather.passes) == 16

@@ -1,4 +1,5 @@
-"""The whole accelerator's testbench: tiny4, and a 12x12 array with wide beats, few lanes and small memories."""
+"""The whole accelerator's testbench: tiny4, and a 12x12 array with wide beats, few lanes, small memories and a
+depthwise unit."""
 
 from dataclasses import replace
 
@@ -9,8 +10,8 @@ from systolith.sim.testbench import accelerator_bench
 from systolith.sim.testbench.runner import run_bench
 
 TINY = PRESETS["tiny4"]
-SMALL = replace(TINY, array=12, act_depth=96, act_banks=3, weight_depth=24, sfu_lanes=3, axi_data_bits=256,
-                axi_outstanding=1, axi_burst=2, axi_buffer=4, queue_depth=2)  # fmt: skip
+SMALL = replace(TINY, array=12, act_depth=96, act_banks=3, weight_depth=33, sfu_lanes=3, axi_data_bits=256,
+                axi_outstanding=1, axi_burst=2, axi_buffer=4, queue_depth=2, dw_taps=3, dw_depth=32)  # fmt: skip
 
 
 @pytest.mark.parametrize("config", [TINY, SMALL], ids=["tiny4", "12x12"])

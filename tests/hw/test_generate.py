@@ -25,6 +25,9 @@ LINTED = {
     "edge16": PRESETS["edge16"],
     "smallest": replace(TINY, axi_outstanding=1, axi_burst=1, axi_buffer=2, queue_depth=2, act_banks=1, sfu_lanes=1),
     "12x12": replace(TINY, array=12, act_depth=96, act_banks=3, sfu_lanes=3, axi_data_bits=256, axi_addr_bits=64),
+    "depthwise of 1 tap": replace(TINY, dw_taps=1, dw_depth=8),
+    "depthwise of 3 taps": PRESETS["edge16_dw"],
+    "depthwise of 9 taps": replace(TINY, dw_taps=9, act_banks=1, act_depth=64),
 }
 
 
@@ -57,7 +60,14 @@ def test_verilog_has_the_standard_ports(folder: Path):
     assert names == expected
     for unit in ("load_w", "load_a", "execute", "sfu", "store"):
         assert f" retire_{unit}_valid;" in text and f"[23:0] retire_{unit}_index;" in text
+    assert "depthwise" not in text
     assert str(Path.cwd()) not in text
+
+
+def test_depthwise_unit_where_there_is_one(tmp_path: Path):
+    generate(replace(TINY, dw_taps=1), tmp_path)
+    text = (tmp_path / "tiny4.v").read_text()
+    assert " retire_depthwise_valid;" in text and "[23:0] retire_depthwise_index;" in text
 
 
 def test_same_configuration_same_files(folder: Path, tmp_path: Path):

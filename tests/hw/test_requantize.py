@@ -32,8 +32,9 @@ def test_integers_equal_numpy_around_every_tie():
         totals = halves.astype(np.int64) << -exponent - 1
         fits = abs(totals) < 1 << 31
         for total, factor in zip(totals[fits].tolist(), scale[fits], strict=True):
-            wanted = int(numerics.requantize(np.int32(total), factor, 1))
-            assert requantize(total, 0, int(factor.view(np.uint32)), 1) == wanted, (total, factor)
+            for joint in (False, True):
+                wanted = int(numerics.requantize(np.int32(total), factor, 1, joint=joint))
+                assert requantize(total, 0, int(factor.view(np.uint32)), 1, joint=joint) == wanted, (total, factor)
 
 
 def test_numpy_equals_onnx_runtime():

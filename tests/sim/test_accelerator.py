@@ -93,7 +93,7 @@ def with_code(image: Image, code: bytes) -> Image:
 
 
 def test_watchdog_names_the_missing_token():
-    bad = Convolution(TINY, code=encode_program(changed(9, wait=mask(Unit.EXECUTE, Unit.LOAD_W, Unit.LOAD_A))))
+    bad = Convolution(TINY, code=encode_program(changed(11, wait=mask(Unit.EXECUTE, Unit.LOAD_W, Unit.LOAD_A))))
     with Accelerator(TINY, image_of(bad), bad.program.code) as accelerator:
         with pytest.raises(HardwareFault, match="SFU waits for a token from LOAD_A") as caught:
             accelerator.run(watchdog=2000, max_cycles=100_000)
@@ -107,7 +107,7 @@ def test_watchdog_names_the_missing_token():
         (Region.INPUT, "AXI_READ", Unit.LOAD_A, 4),
         (Region.WEIGHTS, "AXI_READ", Unit.LOAD_W, 0),
         (Region.CODE, "AXI_READ", Unit.CONTROL, None),
-        (Region.OUTPUT, "AXI_WRITE", Unit.STORE, 11),
+        (Region.OUTPUT, "AXI_WRITE", Unit.STORE, 13),
     ],
 )
 @pytest.mark.parametrize("stall", [0, 0.5])

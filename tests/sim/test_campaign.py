@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from systolith import SystolithError
-from systolith.sim import campaign, run
+from systolith.sim import campaign, check, run
 from systolith.sim.campaign import CONFIGS, Verdict, make_case, run_case
 
 
@@ -14,33 +14,49 @@ def test_configurations_cover_what_they_should():
     assert {config.axi_data_bits for config in CONFIGS} == {64, 128, 256}
     assert len({config.fingerprint for config in CONFIGS}) == len({config.name for config in CONFIGS}) == len(CONFIGS)
     assert {config.sfu_lanes == config.array for config in CONFIGS} == {True, False}
+    assert {config.dw_taps for config in CONFIGS} == {0, 1, 3, 9}
     assert min(config.queue_depth for config in CONFIGS) == 2
     assert {make_case(seed).config.name for seed in range(100)} == {config.name for config in CONFIGS}
 
 
 def test_a_case_is_made_from_its_seed_alone():
-    first, again, other = make_case(7), make_case(7), make_case(8)
-    assert (first.config, first.memory, first.model) == (again.config, again.memory, again.model)
-    assert all((first.inputs[name] == again.inputs[name]).all() for name in first.inputs)
-    assert first.model != other.model
+    models, programs = (next(seed for seed in range(1, 99) if bool(make_case(seed).program) == kind) for kind in (0, 1))
+    for seed in (models, programs):
+        first, again, other = make_case(seed), make_case(seed), make_case(seed + 200)
+        assert (first.config, first.memory, first.model) == (again.config, again.memory, again.model)
+        assert all((first.inputs[name] == again.inputs[name]).all() for name in first.inputs)
+        assert (first.model, first.memory) != (other.model, other.memory)
+    first, again = make_case(programs), make_case(programs)
+    assert first.program
+    assert again.program
+    assert first.program.program == again.program.program
+    assert (first.program.input == again.program.input).all()
 
 
 @pytest.mark.parametrize("seed", range(1, 13))
 def test_cases_on_the_instruction_simulator(seed):
     verdict = run_case(seed, "isa")
-    assert verdict.kind in ("equal", "one step", "golden only"), verdict.message
+    assert verdict.kind in ("equal", "one step", "golden only", "equal program"), verdict.message
+
+
+def test_a_program_that_differs_is_a_failure(monkeypatch):
+    seed = next(seed for seed in range(1, 99) if make_case(seed).program)
+    monkeypatch.setattr(campaign, "compare", lambda *_: (5, 100))
+    verdict = run_case(seed, "isa")
+    assert (verdict.kind, verdict.message) == ("FAILED", "5 bytes differ from the instruction simulator")
 
 
 def test_what_goes_wrong_after_compilation_is_a_failure(monkeypatch):
-    monkeypatch.setattr(run, "check", lambda *_: run.Check(3, 2))
-    verdict = run_case(1, "isa")
+    seed = next(seed for seed in range(1, 99) if make_case(seed).model)
+    monkeypatch.setattr(check, "check", lambda *_: check.Check(3, 2))
+    verdict = run_case(seed, "isa")
     assert (verdict.kind, verdict.message) == ("FAILED", "3 elements differ from golden, 2 from ONNX Runtime")
 
     def stopped(*_):
         raise SystolithError("the accelerator stopped")
 
     monkeypatch.setattr(run, "run", stopped)
-    verdict = run_case(1, "isa")
+    verdict = run_case(seed, "isa")
     assert (verdict.kind, verdict.message) == ("FAILED", "SystolithError: the accelerator stopped")
 
 

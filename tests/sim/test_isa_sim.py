@@ -44,7 +44,7 @@ def test_refusals(listing: list[Instruction] | bytes, code: str, unit: Unit, ind
 
 
 def test_missing_token_says_which():
-    fault = fault_of(changed(9, wait=mask(Unit.EXECUTE, Unit.LOAD_W, Unit.LOAD_A)))
+    fault = fault_of(changed(11, wait=mask(Unit.EXECUTE, Unit.LOAD_W, Unit.LOAD_A)))
     assert fault.detail == mask(Unit.LOAD_A)
     assert "SFU waits for a token from LOAD_A" in str(fault)
 
@@ -64,13 +64,13 @@ def test_offsets_wrap_at_32_bits():
         signal=mask(Unit.EXECUTE),
     )
     listing[7] = make("EXECUTE", **{**listing[7].values, "act": 97 + 6}, wait=listing[7].wait, signal=listing[7].signal)
-    listing[9] = make("SFU", **{**listing[9].values, "dst": 200}, wait=listing[9].wait, signal=listing[9].signal)
-    listing[11] = make("STORE", **{**listing[11].values, "sram": 200}, wait=listing[11].wait)
+    listing[11] = make("SFU", **{**listing[11].values, "dst": 200}, wait=listing[11].wait, signal=listing[11].signal)
+    listing[13] = make("STORE", **{**listing[13].values, "sram": 200}, wait=listing[13].wait)
     case = Convolution(TINY, code=encode_program(listing))
     assert np.array_equal(run(case), case.output)
 
 
-@pytest.mark.parametrize(("producer", "consumer"), [(1, 7), (4, 7), (7, 9), (9, 11)])
+@pytest.mark.parametrize(("producer", "consumer"), [(1, 7), (4, 7), (7, 11), (11, 13)])
 def test_missing_token_shows_in_some_order(producer: int, consumer: int):
     """Without the token between two instructions, at least one of 40 orders gives a wrong result."""
     listing = instructions(TINY, 5)

@@ -9,10 +9,11 @@ import pytest
 from systolith import PRESETS, SystolithError
 from systolith.compiler.compile import compile_model
 from systolith.program import Program
+from systolith.sim.check import check
 from systolith.sim.files import load_inputs, save_outputs
 from systolith.sim.layers import KINDS, random_layer
 from systolith.sim.report import layer_cycles
-from systolith.sim.run import Options, check, run
+from systolith.sim.run import Options, run
 
 TINY = PRESETS["tiny4"]
 
@@ -127,7 +128,9 @@ def test_outputs_are_written_whole_or_not_at_all(tmp_path: Path):
 
 def test_layer_cycles_sum_to_the_total():
     layers = [{"first": 0, "last": 1}, {"first": 2, "last": 4}, {"first": 5, "last": 5}]
-    retired = np.array([3, 10, 8, 30, 25, 40])
+    retired = np.array([3, 10, 8, 25, 30, 40])
     assert layer_cycles(layers, retired, 45) == [10, 20, 15]
+    beside = [{"first": 0, "last": 3}, {"first": 1, "last": 2}, {"first": 4, "last": 5}]
+    assert layer_cycles(beside, retired, 45) == [25, 0, 20]
     assert layer_cycles(layers, retired[:0], 45) == [None, None, None]
     assert layer_cycles([], retired, 45) == []

@@ -8,8 +8,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from split_models import MODELS
 
 from systolith import PRESETS, cli
+from systolith.compiler.emit import LEVELS
 
 TINY = PRESETS["tiny4"]
 
@@ -73,7 +75,7 @@ def refused(result: tuple[int, str, str], *parts: str) -> None:
 def test_help_names_every_command(systolith):
     code, out, _ = systolith("--help")
     assert code == 0
-    assert all(name in out for name in ("generate", "compile", "run", "verify", "bench", "demo", "doctor"))
+    assert all(name in out for name in ("generate", "compile", "quantize", "run", "verify", "bench", "demo", "doctor"))
 
 
 @pytest.mark.parametrize(
@@ -131,12 +133,9 @@ def test_run_compiles_onnx_and_takes_random_inputs(systolith, net, tmp_path):
 
 
 def test_a_difference_is_exit_code_1(systolith, compiled, monkeypatch):
-    from systolith.sim import run
+    from systolith.sim import check
 
-    def wrong(*_):
-        return run.Check(3, 2)
-
-    monkeypatch.setattr(run, "check", wrong)
+    monkeypatch.setattr(check, "check", lambda *_: check.Check(3, 2))
     code, out, _ = systolith("run", compiled, "-c", "tiny4", "--backend", "isa", "--check")
     assert code == 1
     assert "check: golden 3 mismatches, ONNX Runtime 2 mismatches" in out
@@ -150,6 +149,11 @@ def test_a_batch_left_open(systolith, tmp_path):
     assert systolith(*common, "--check", "--batch", 3, "--output", tmp_path / "y.npz")[0] == 0
     assert np.load(tmp_path / "y.npz")["y"].shape == (3, 5, 4, 3)
     refused(systolith(*common), "x.npy", "must have shape (1, 3, 6, 5), not (3, 3, 6, 5)")
+    program = tmp_path / "net.slp"
+    assert systolith("compile", path, "-c", "tiny4", "--batch", 3, "-o", program)[0] == 0
+    run = ["run", program, *common[2:]]
+    assert systolith(*run)[0] == 0
+    refused(systolith(*run, "--batch", 2), f"Batch must be told to the compiler; {program} is compiled")
 
 
 # Bad input, as the issue lists it.
@@ -190,7 +194,6 @@ def bad_models() -> dict[str, tuple[bytes, str]]:
         "unknown operator": (model("Convolve").SerializeToString(), "Convolve"),
         "unknown attribute": (model(speed=3).SerializeToString(), "speed"),
         "impossible attribute": (model(shape=(1, 6, 6, 5), group=2).SerializeToString(), "group"),
-        "zero point of weights": (model(w_zero=1).SerializeToString(), "zero"),
         "no opset": (_without_opset(weights), "opset"),
     }
 
@@ -297,3 +300,74 @@ def test_doctor(systolith, monkeypatch):
 def test_docs(systolith, tmp_path):
     assert systolith("docs", "-o", tmp_path)[0] == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["isa.md", "registers.md"]
+
+
+# Networks with nodes for the host.
+
+
+@pytest.fixture
+def split(tmp_path) -> Path:
+    path = tmp_path / "split.onnx"
+    path.write_bytes(MODELS["middle"][0]().model("net"))
+    return path
+
+
+def test_compile_says_what_runs_on_the_host(systolith, split, tmp_path):
+    code, out, err = systolith("compile", split, "-c", "tiny4", "-o", tmp_path / "net.slp")
+    assert (code, err) == (0, "")
+    assert "in 5 parts" in out
+    assert "On the host, under ONNX Runtime" in out
+    assert "operator Softmax is not supported" in out
+    assert "multiply-accumulates on the accelerator: 15,552 of 15,552 (100.0 %)" in out
+
+
+def test_strict_refuses_the_host(systolith, split, net, tmp_path):
+    (tmp_path / "net.slp").write_bytes(b"before")
+    result = systolith("compile", split, "-c", "tiny4", "--strict", "-o", tmp_path / "net.slp")
+    refused(result, "all nodes must run on the accelerator, and 4 cannot", "operator Softmax is not supported")
+    assert (tmp_path / "net.slp").read_bytes() == b"before"
+    assert systolith("compile", net, "-c", "tiny4", "--strict", "-o", tmp_path / "net.slp")[0] == 0
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_level_of_every_part(systolith, split, level):
+    code, out, err = systolith("compile", split, "-c", "tiny4", "--emit", level)
+    assert (code, err) == (0, "")
+    assert [line for line in out.splitlines() if line.startswith("part ")] == [
+        f"part {i}, on the {side}:" for i, side in enumerate(["accelerator", "host"] * 2 + ["accelerator"])
+    ]
+
+
+@pytest.mark.parametrize("backend", ["golden", "isa"])
+def test_run_over_parts(systolith, split, tmp_path, backend):
+    program = tmp_path / "net.slp"
+    assert systolith("compile", split, "-c", "tiny4", "-o", program)[0] == 0
+    results = []
+    for source in (program, split):
+        code, out, err = systolith("run", source, "-c", "tiny4", "--backend", backend, "--check", "--seed", 3,
+                                   "--output", tmp_path / "y.npz", "--report", tmp_path / "r.json")  # fmt: skip
+        assert (code, err) == (0, "")
+        assert "check: golden 0 mismatches, ONNX Runtime 0 mismatches" in out
+        assert "On the host, under ONNX Runtime" in out
+        with np.load(tmp_path / "y.npz") as outputs:
+            results += outputs.values()
+    assert np.array_equal(*results)
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert [node["op"] for node in report["host"]] == ["Softmax", "QuantizeLinear"] * 2
+    assert report["macs"] == 15_552
+    assert len(report["layers"]) == 3
+    assert report["mismatches"] == {"golden": 0, "onnxruntime": 0, "rounding": 0}
+
+
+def test_inputs_of_a_network_in_parts(systolith, split, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((1, 4, 6, 5), np.float32))
+    refused(systolith("run", split, "-c", "tiny4", "--backend", "isa", "--input", tmp_path / "x.npy"),
+            "x.npy: Input 'x' must have shape (1, 4, 6, 6), not (1, 4, 6, 5)")  # fmt: skip
+    refused(
+        systolith("run", split, "-c", "tiny4", "--waves", tmp_path / "w.vcd"), "Waves must be of one program, not of 3"
+    )
+    path = tmp_path / "net.slp"
+    assert systolith("compile", split, "-c", "tiny4", "-o", path)[0] == 0
+    refused(systolith("run", path, "-c", "edge16", "--backend", "isa"), "must be compiled for configuration 'edge16'")
+    path.write_bytes(path.read_bytes()[:-1])
+    refused(systolith("run", path, "-c", "tiny4", "--backend", "isa"), "net.slp: record 6 must have")

@@ -25,6 +25,8 @@ VALUES = {
     "axi_buffer": ([32, 64, 4096], [16, 100, 8192]),
     "queue_depth": ([2, 64], [1, 65]),
     "token_bits": ([2, 8], [1, 9]),
+    "dw_taps": ([0, 1, 3, 9], [-1, 2, 4, 10]),
+    "dw_depth": ([8, 64, 1 << 14], [4, 48, 1 << 15]),
 }
 
 
@@ -78,8 +80,8 @@ def test_toml_round_trip(name, tmp_path):
 
 
 def test_derived_sizes():
-    config = replace(TINY, array=12, axi_data_bits=128)
-    assert (config.axi_bytes, config.acc_half, config.psum_bits) == (16, 32, 20)
+    config = replace(TINY, array=12, axi_data_bits=128, dw_depth=128)
+    assert (config.axi_bytes, config.acc_half, config.dw_half, config.psum_bits) == (16, 32, 64, 20)
 
 
 def test_fingerprint_ignores_the_name_only():

@@ -78,6 +78,21 @@ def test_undefined_ones_are_refused():
             isa.decode(word.to_bytes(16, "little"), 5)
 
 
+def test_masks_have_a_bit_for_every_unit_with_a_queue():
+    queued = [unit for unit in Unit if unit != Unit.CONTROL]
+    bits = {f.name: f.bits for f in isa.HEADER}
+    assert sorted(queued) == list(range(bits["wait"])) == list(range(bits["signal"]))
+    assert all(unit < 1 << bits["unit"] for unit in Unit)
+
+
+def test_the_depthwise_unit_has_an_opcode_and_constants():
+    assert FORMATS[Opcode.EXECUTE, Unit.DEPTHWISE].name == "DEPTHWISE"
+    assert isa.make("DEPTHWISE", **dict.fromkeys((f.name for f in FORMATS[Opcode.EXECUTE, Unit.DEPTHWISE].fields), 0)
+                    ).unit == Unit.DEPTHWISE  # fmt: skip
+    assert {form.name for (unit, _), form in CONFIG_FORMATS.items() if unit == Unit.DEPTHWISE} == {
+        "CONFIG.DEPTHWISE.input", "CONFIG.DEPTHWISE.kernel"}  # fmt: skip
+
+
 def test_length_is_checked():
     with pytest.raises(SystolithError, match=r"^Instruction 2 must have 16 bytes, not 15$"):
         isa.decode(bytes(15), 2)
@@ -86,8 +101,8 @@ def test_length_is_checked():
 
 
 def test_make_wants_every_field():
-    with pytest.raises(SystolithError, match=r"^Instruction SFU must have fields \['mode', .*\], not \['mode'\]$"):
-        isa.make("SFU", mode=0)
+    with pytest.raises(SystolithError, match=r"^Instruction SFU must have fields \['memory', .*\], not \['memory'\]$"):
+        isa.make("SFU", memory=0)
 
 
 def test_program_round_trip():

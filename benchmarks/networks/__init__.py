@@ -1,0 +1,33 @@
+"""Networks built by scripts, without a download: `tiny` (MLPerf Tiny topologies) and `zoo` (ImageNet topologies).
+
+`quantized` makes the int8 model and keeps it in the cache folder, by what made it.
+"""
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+
+from systolith.benchmarks.networks import tiny, weights, zoo
+from systolith.compiler import quantize
+from systolith.program import write_whole
+from systolith.sim.toolchain import cache_folder
+
+__all__ = ["SUITES", "quantized"]
+
+BUILDERS = {"tiny": tiny, "zoo": zoo}
+SUITES = {suite: tuple(module.NETWORKS) for suite, module in BUILDERS.items()}
+"""Names of the networks of each suite."""
+
+
+def quantized(suite: str, name: str) -> bytes:
+    """The int8 QDQ model of a network: built and quantized the first time, the same bits each time."""
+    module = BUILDERS[suite]
+    sources = [Path(made_by.__file__ or "").read_bytes() for made_by in (module, weights, quantize)]
+    versions = [version(package) for package in ("onnx", "onnxruntime", "numpy")]
+    key = hashlib.sha256(b"\0".join([*sources, repr((name, versions)).encode()])).hexdigest()[:20]
+    path = cache_folder() / "networks" / f"{name}_{key}.onnx"
+    if not path.exists():
+        model = module.float_model(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, quantize.quantize_model(model.SerializeToString(), module.calibration(model), where=name))
+    return path.read_bytes()

@@ -1,0 +1,90 @@
+"""What the checker's views of an instruction are made of: cells it touches, and refusals of what is out of bounds.
+
+A cell is a word of activation, weight or parameter SRAM, an accumulator half, or a granule of a memory region, so small
+that whole words have granules of their own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import gcd
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.config import Config
+from systolith.errors import SystolithError
+from systolith.isa import Region
+
+__all__ = ["ADDRESSES", "OFFSETS", "QUEUES", "WEIGHT_STAGE", "Cells", "bytes_of", "check_half", "check_positive",
+           "check_region", "check_sram", "grid", "positions"]  # fmt: skip
+
+QUEUES = 6
+"""Units with a queue."""
+WEIGHT_STAGE = QUEUES
+"""Index of EXECUTE's weight stage among the starters; the others are units."""
+ADDRESSES = 1 << 18
+OFFSETS = 1 << 32
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Cells an instruction touches in one memory; `starter` is the unit or stage that must know that it may."""
+
+    memory: str | Region
+    write: bool
+    cells: NDArray[np.int64]
+    starter: int
+
+
+def positions(first: int, count: int, stride: int, taps: int, dilation: int, size: int) -> NDArray[np.int64]:
+    """Positions inside the tensor that outputs and taps read along one axis."""
+    found = (first + np.arange(count)[:, None] * stride + np.arange(taps) * dilation).ravel()
+    found = found[(found >= 0) & (found < size)]
+    return np.flatnonzero(np.bincount(found, minlength=1)) if len(found) else found
+
+
+def grid(first: int, rows: tuple[int, int], cols: tuple[int, int]) -> NDArray[np.int64]:
+    """Addresses of rows and columns, each (count, stride), from `first` on."""
+    return (first + np.arange(rows[0])[:, None] * rows[1] + np.arange(cols[0]) * cols[1]).ravel()
+
+
+def bytes_of(starts: NDArray[np.int64], count: int, config: Config) -> NDArray[np.int64]:
+    """Granules of a region that `count` bytes from each start touch; whole words have granules of their own."""
+    granule = gcd(config.array, 64)
+    first, last = starts // granule, (starts + count - 1) // granule
+    if (last - first == last[0] - first[0]).all():
+        return (first[:, None] + np.arange(last[0] - first[0] + 1)).ravel()
+    return np.concatenate([np.arange(a, b + 1) for a, b in zip(first, last, strict=True)])
+
+
+def check_positive(where: str, **counts: int) -> None:
+    """Refuses a count of zero."""
+    for name, count in counts.items():
+        if count < 1:
+            raise SystolithError(f"{where} must have {name} of at least 1, not {count}")
+
+
+def check_half(where: str, first: int, last: int, depth: int) -> int:
+    """The half that accumulator rows first .. last lie in; refuses what lies in no single one."""
+    half = depth // 2
+    if last >= depth or first // half != last // half:
+        raise SystolithError(
+            f"{where} must stay inside its accumulator half of {half} rows, not use rows {first} to {last}"
+        )
+    return first // half
+
+
+def check_sram(where: str, cells: NDArray[np.int64], depth: int, name: str) -> NDArray[np.int64]:
+    """The cells themselves; refuses what is beyond the end."""
+    if int(cells.max()) >= depth:
+        raise SystolithError(f"{where} must stay below word {depth} of {name} SRAM, not reach {int(cells.max())}")
+    return cells
+
+
+def check_region(where: str, region: int, starts: NDArray[np.int64], count: int, regions: Mapping[Any, int]) -> None:
+    """Refuses bytes outside a region."""
+    limit, end = regions.get(region, 0), int(starts.max()) + count
+    if end > limit:
+        name = Region(region).name if region in set(Region) else str(region)
+        raise SystolithError(f"{where} must stay inside the {limit} bytes of region {name}, not reach byte {end}")

@@ -1,0 +1,235 @@
+"""Splits a model between accelerator and host: `Partition(model).parts()`, in an order in which they can run.
+
+Where the front end, or the back end, refuses a node (UnsupportedError), it moves to the host, until every part for the
+accelerator imports. A node that shares a float32 tensor with one on the host moves as well, so that what goes between
+them has 8 bits. Light nodes (`onnx_nodes`) belong to no side: each part has its own.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from onnx import ModelProto, helper
+
+from systolith.compiler.groups import Units, cycle, groups
+from systolith.compiler.ir import Concat, Graph, Layer, Map, Select
+from systolith.compiler.onnx_file import read_model
+from systolith.compiler.onnx_import import import_model
+from systolith.compiler.onnx_infer import port
+from systolith.compiler.onnx_nodes import Nodes, fixed_batch
+from systolith.compiler.onnx_operators import OPERATORS
+from systolith.errors import UnsupportedError
+from systolith.network import HostNode, HostPart, Signature
+
+__all__ = ["AcceleratorPart", "Partition"]
+
+
+@dataclass(frozen=True, eq=False)
+class AcceleratorPart:
+    """A part that the accelerator runs: an ONNX model, and what it was imported to; `nodes` by number."""
+
+    model: bytes
+    graph: Graph
+    nodes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Nodes that run together on one side, and the tensors that they exchange with others."""
+
+    nodes: tuple[int, ...]
+    host: bool
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class Partition:
+    """What of a model runs where.
+
+    Parameters
+    ----------
+    source : bytes
+        The ONNX model.
+    where : str
+        Its name, for errors.
+    batch : int
+        Size of a batch dimension that it leaves open.
+
+    Raises SystolithError for bad input.
+    """
+
+    def __init__(self, source: bytes, where: str, batch: int = 1):
+        self.where = where
+        self.all = Nodes.of(fixed_batch(read_model(source, where), batch), where)
+        self.imported: dict[_Group, AcceleratorPart] = {}
+        self.reasons = {
+            i: f"operator {node.op_type} is not supported"
+            for i, node in enumerate(self.all.nodes)
+            if self.all.reads[i] and node.op_type not in OPERATORS
+        }
+        """Why each node on the host is there."""
+        self.moved: set[int] = set()
+        """Those that are there because of others on the host."""
+
+    def parts(self) -> tuple[AcceleratorPart | HostPart, ...]:
+        """Parts of accelerator and host, as few as possible. Raises UnsupportedError if all of it is for the host."""
+        while True:
+            found = self._groups()
+            if all(group.host for group in found):
+                firsts = sorted(self.reasons, key=lambda i: (i in self.moved, i))
+                reasons = (f"{self.all.label(i)}: {self.reasons[i]}" for i in firsts)
+                reason = next(reasons, "its nodes only move data")
+                raise UnsupportedError(f"{self.where}: nothing of it can run on the accelerator; {reason}", "")
+            accepted = [group.host or self._accepts(group) for group in found]
+            if all(accepted):
+                return tuple(self._host_part(group) if group.host else self.imported[group] for group in found)
+
+    def to_host(self, error: UnsupportedError, nodes: Collection[int]) -> None:
+        """Move the one of `nodes` that the error names, or those that read what it names; raise it if there is none."""
+        named = [self.all.producer.get(error.node, -1)]
+        if named[0] not in nodes or named[0] in self.reasons:
+            light = self.all.light - self.reasons.keys()
+            mine = [i for i in nodes if i not in light and i not in self.reasons]
+            named = [i for i in mine if error.node in self.all.sources(self.all.reads[i], light)]
+        if not named:
+            raise error
+        message = str(error).removeprefix(f"{self.where}: ")
+        for i in named:
+            for name in (self.all.name(i), self.all.nodes[i].output[0]):
+                message = message.removeprefix(f"{self.all.nodes[i].op_type} '{name}': ")
+            self.reasons[i] = message
+
+    def signatures(self, names: Iterable[str]) -> tuple[Signature, ...]:
+        """Tensors as inputs or outputs."""
+        return tuple(Signature(name, self.all.types[name].shape, self.all.types[name].dtype) for name in names)
+
+    def _accepts(self, group: _Group) -> bool:
+        """Import a group; if that fails, or is not worth it, move nodes of it to the host."""
+        if group in self.imported:
+            return True
+        model = self._model(group)
+        try:
+            graph = import_model(model, self.where)
+        except UnsupportedError as error:
+            self.to_host(error, group.nodes)
+            return False
+        if any(_computes(layer) for layer in graph.layers):
+            self.imported[group] = AcceleratorPart(model, graph, group.nodes)
+            return True
+        for i in group.nodes:
+            if i not in self.all.light:
+                self.reasons[i] = "it only moves data, from and to the host"
+        return False
+
+    def _groups(self) -> list[_Group]:
+        """The nodes, but light ones, in as few alternating groups as possible, each with the light ones it needs."""
+        while True:
+            light = self.all.light - self.reasons.keys()
+            sources = {i: self._behind(reads) for i, reads in enumerate(self.all.reads) if i not in light}
+            before = {i: {self.all.producer[name] for name in names} for i, names in sources.items()}
+            self._move_neighbours(sources)
+            units = Units(sources)
+            for i in sources.keys() - self.reasons.keys():
+                units.join([i, *(self.all.producer[name] for name in sources[i] if not self.all.is_small(name))])
+            if not self._untangle(units, before):
+                continue
+            found = [self._group(nodes, sources, light) for nodes in groups(units, before, self.reasons)]
+            return self._with_rest(found, light)
+
+    def _with_rest(self, found: list[_Group], light: Collection[int]) -> list[_Group]:
+        """The host also makes outputs that need no more than light nodes: constants, quantized inputs."""
+        rest = tuple(name for name in self.all.outputs if all(name not in group.outputs for group in found))
+        if not rest:
+            return found
+        last = [found.pop()] if found and found[-1].host else []
+        nodes = self._closure([i for group in last for i in group.nodes], rest, light)
+        outputs = (*(name for group in last for name in group.outputs), *rest)
+        return [*found, _Group(nodes, True, self._reads_of(nodes, rest), outputs)]
+
+    def _move_neighbours(self, sources: Mapping[int, set[str]]) -> None:
+        """Move what has a tensor in common with the host that may not go between the two."""
+        edges = [(name, self.all.producer[name], i) for i, names in sources.items() for name in names]
+        edges = [edge for edge in edges if not self.all.is_small(edge[0])]
+        waiting = list(self.reasons)
+        while waiting:
+            host = waiting.pop()
+            for name, maker, reader in edges:
+                mine = reader if maker == host else maker
+                if host in (maker, reader) and mine not in self.reasons:
+                    self.reasons[mine] = f"shares '{name}', which is not quantized, with {self.all.label(host)}"
+                    self.moved.add(mine)
+                    waiting.append(mine)
+
+    def _untangle(self, units: Units, before: Mapping[int, set[int]]) -> bool:
+        """Join units that wait for each other. False: some of them moved to the host instead, where one of them is."""
+        while members := cycle(units, before):
+            hosts = [i for i in members if i in self.reasons]
+            if not hosts:
+                units.join(members)
+                continue
+            for i in members:
+                self.reasons.setdefault(i, f"tensors that are not quantized pass by {self.all.label(hosts[0])}")
+            self.moved.update(set(members).difference(hosts))
+            return False
+        return True
+
+    def _group(self, nodes: list[int], sources: Mapping[int, set[str]], light: Collection[int]) -> _Group:
+        """A group with the light nodes it needs."""
+        made = {name for i in nodes for name in self.all.nodes[i].output if name}
+        elsewhere = {name for i in sources.keys() - set(nodes) for name in sources[i]}
+        outputs = [name for name in self.all.outputs if made & self._behind([name])]
+        outputs += sorted((made & elsewhere) - set(outputs))
+        needed = self._closure(nodes, outputs, light)
+        return _Group(needed, nodes[0] in self.reasons, self._reads_of(needed), tuple(outputs))
+
+    def _closure(self, nodes: Iterable[int], outputs: Iterable[str], light: Collection[int]) -> tuple[int, ...]:
+        """The nodes and the light ones that they, and the outputs, need."""
+        needed = set(nodes)
+        waiting = [name for i in needed for name in self.all.operands[i]] + list(outputs)
+        while waiting:
+            maker = self.all.producer.get(waiting.pop(), -1)
+            if maker in light and maker not in needed:
+                needed.add(maker)
+                waiting += self.all.operands[maker]
+        return tuple(sorted(needed))
+
+    def _reads_of(self, nodes: Iterable[int], passed: Iterable[str] = ()) -> tuple[str, ...]:
+        """What nodes read and none of them makes: inputs of the model in their order, then what other groups make."""
+        made = {name for i in nodes for name in self.all.nodes[i].output}
+        reads = {*passed, *(name for i in nodes for name in self.all.reads[i])} - made
+        inputs = [name for name in self.all.inputs if name in reads]
+        return (*inputs, *sorted(reads.difference(inputs)))
+
+    def _behind(self, names: Iterable[str]) -> set[str]:
+        """Tensors behind `names` that nodes make which are not light."""
+        return self.all.sources(names, self.all.light - self.reasons.keys()) & self.all.producer.keys()
+
+    def _model(self, group: _Group) -> bytes:
+        """A group as an ONNX model."""
+        whole = self.all.model
+        used = {name for i in group.nodes for name in self.all.operands[i]}
+        graph = helper.make_graph(
+            [self.all.nodes[i] for i in group.nodes],
+            whole.graph.name or "network",
+            [port(name, self.all.types) for name in group.inputs],
+            [port(name, self.all.types) for name in group.outputs],
+            [tensor for tensor in whole.graph.initializer if tensor.name in used],
+        )
+        model = ModelProto(ir_version=whole.ir_version, opset_import=whole.opset_import, functions=whole.functions)
+        model.graph.CopyFrom(graph)
+        return model.SerializeToString()
+
+    def _host_part(self, group: _Group) -> HostPart:
+        nodes = [
+            HostNode(self.all.nodes[i].op_type, self.all.name(i), self.reasons[i], self.all.macs(i))
+            for i in group.nodes
+            if i in self.reasons
+        ]
+        inputs, outputs = self.signatures(group.inputs), self.signatures(group.outputs)
+        return HostPart(self._model(group), inputs, outputs, tuple(nodes))
+
+
+def _computes(layer: Layer) -> bool:
+    """Whether a layer does more than move data."""
+    if isinstance(layer, Map):
+        return bool(layer.multiply or layer.add or layer.table is not None or layer.window.kernel != (1, 1))
+    return not isinstance(layer, Concat | Select)

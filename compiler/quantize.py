@@ -1,0 +1,171 @@
+"""Float ONNX to int8 QDQ by ONNX Runtime's quantizer, checked before and quiet meanwhile: `quantize_model`.
+
+Weights become int8, symmetric, with a scale for each output channel; activations int8 or uint8. Before that, batch
+normalizations fold into the layers before them (`fold_norms`, and ONNX Runtime's optimizer), and so do constants.
+"""
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import ModelProto, version_converter
+from onnxruntime import quantization
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+from systolith.compiler.calibration import Samples
+from systolith.compiler.fold_norms import fold_norms
+from systolith.compiler.onnx_file import read_model
+from systolith.errors import SystolithError
+
+__all__ = ["ACTIVATIONS", "METHODS", "quantize_model"]
+
+ACTIVATIONS = {"int8": quantization.QuantType.QInt8, "uint8": quantization.QuantType.QUInt8}
+METHODS = {
+    "minmax": quantization.CalibrationMethod.MinMax,
+    "entropy": quantization.CalibrationMethod.Entropy,
+    "percentile": quantization.CalibrationMethod.Percentile,
+}
+FUNCTIONS = (
+    "Celu", "Elu", "Gelu", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Mish", "PRelu", "ReduceMean", "Selu",
+    "Softplus", "Softsign", "Sub", "Swish", "Tanh", "ThresholdedRelu",
+)  # fmt: skip
+"""Operators that ONNX Runtime leaves in float32, and that the accelerator runs."""
+OLDEST_OPSET = 7
+PER_CHANNEL_OPSET = 13
+"""The oldest whose DequantizeLinear has a scale for each channel; older models are converted."""
+INITIALIZERS_ALONE = 4
+"""The oldest version of the format in which initializers need not be inputs."""
+QUIET, DEFAULT = 4, 2
+"""Severities of ONNX Runtime's log: fatal errors only, as all others come as exceptions; and what it starts with."""
+
+Advance = Callable[[int, int], None]
+
+
+def quantize_model(
+    source: bytes | Path,
+    calibration: Mapping[str, NDArray],
+    *,
+    activations: str = "int8",
+    method: str = "minmax",
+    per_channel: bool = True,
+    operators: Iterable[str] = FUNCTIONS,
+    where: str | None = None,
+    advance: Advance | None = None,
+) -> bytes:
+    """The model of a file, or of its bytes, with int8 weights and `activations` ("int8" or "uint8").
+
+    `calibration` has an array for each input, by name, whose first axis counts samples; `method` is one of METHODS.
+    `operators` are quantized beside those that ONNX Runtime always quantizes. `advance(done, all)` is told how many
+    batches of it are done. Raises SystolithError for a model that is none or is quantized already, and for calibration
+    that is not for it; `where` names the model in errors.
+    """
+    where = where or (str(source) if isinstance(source, Path) else "model")
+    _require("Activations", activations, ACTIVATIONS)
+    _require("Calibration method", method, METHODS)
+    model = fold_norms(_prepared(read_model(source, where, OLDEST_OPSET), where))
+    reader = _Reader(Samples(model.graph.input, calibration), advance)
+    try:
+        with _quiet(), tempfile.TemporaryDirectory() as folder:
+            paths = [str(Path(folder) / name) for name in ("float.onnx", "prepared.onnx", "quantized.onnx")]
+            onnx.save(model, paths[0])
+            # Its symbolic shape inference would need a package more, for models with several open dimensions.
+            quantization.quant_pre_process(paths[0], paths[1], skip_symbolic_shape=True)
+            quantization.quantize_static(
+                paths[1],
+                paths[2],
+                reader,
+                quant_format=quantization.QuantFormat.QDQ,
+                per_channel=per_channel,
+                activation_type=ACTIVATIONS[activations],
+                weight_type=quantization.QuantType.QInt8,
+                calibrate_method=METHODS[method],
+                # A batch at a time: all activations of all samples would not fit in memory.
+                # Pools and operators that move data too, whatever is before them.
+                extra_options={"CalibStridedMinMax": 1, "ForceQuantizeNoInputCheck": True},
+                op_types_to_quantize=sorted({*QLinearOpsRegistry, *QDQRegistry, *operators}),
+            )
+            quantized = onnx.load(paths[2])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base class.
+        reason = " ".join(str(error).split())[:300]
+        raise SystolithError(f"{where}: ONNX Runtime cannot quantize it: {reason}") from None
+    return _with_used_domains(quantized).SerializeToString()
+
+
+class _Reader(quantization.CalibrationDataReader):
+    """Hands batches to the calibration and tells how far it is."""
+
+    def __init__(self, samples: Samples, advance: Advance | None):
+        self.samples, self.advance = samples, advance
+        self.next, self.end = 0, len(samples)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self.next, self.end = start_index, end_index
+
+    def get_next(self) -> dict[str, NDArray]:
+        if self.next == self.end:
+            if self.advance:
+                self.advance(self.next, len(self))
+            return {}
+        self.next += 1
+        return self.samples[self.next - 1]
+
+
+def _prepared(model: ModelProto, where: str) -> ModelProto:
+    """The model with its data alone as inputs, and of an opset that has a scale for each channel."""
+    for node in model.graph.node:
+        if "QuantizeLinear" in node.op_type or "DequantizeLinear" in node.op_type or node.op_type.startswith("QLinear"):
+            name = node.name or node.output[0]
+            raise SystolithError(f"{where}: must be a float model; {node.op_type} '{name}' shows that it is quantized")
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = [port for port in model.graph.input if port.name not in stored]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, INITIALIZERS_ALONE)
+    opset = max(opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx"))
+    if opset >= PER_CHANNEL_OPSET:
+        return model
+    try:
+        return version_converter.convert_version(model, PER_CHANNEL_OPSET)
+    except (RuntimeError, version_converter.ConvertError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise SystolithError(f"{where}: opset {opset} cannot be converted to {PER_CHANNEL_OPSET}: {reason}") from None
+
+
+def _with_used_domains(model: ModelProto) -> ModelProto:
+    """Without the domains that ONNX Runtime's optimizer adds to all models."""
+    used = {node.domain for node in model.graph.node} | {"", "ai.onnx"}
+    opsets = [opset for opset in model.opset_import if opset.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(opsets)
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing on the terminal from prints, warnings and logs inside."""
+    disabled = logging.root.manager.disable
+    onnxruntime.set_default_logger_severity(QUIET)
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        onnxruntime.set_default_logger_severity(DEFAULT)
+
+
+def _require(what: str, name: str, known: Mapping[str, Any]) -> None:
+    if name not in known:
+        raise SystolithError(f"{what} must be {' or '.join(known)}, not {name!r}")

@@ -1,0 +1,418 @@
+"""Random operators of every kind that runs on the accelerator, each with random attributes, on a random tensor.
+
+`OPERATORS` has them by name. Each adds nodes to the model and gives the tensors that it made; it raises `Impossible`
+where it does not fit its tensor.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from systolith.sim.random_tensors import Impossible, Quantized, RandomTensors
+
+__all__ = ["OPERATORS"]
+
+TOTAL = (
+    ("Relu", {}), ("LeakyRelu", {"alpha": 0.2}), ("Sigmoid", {}), ("Tanh", {}),
+    ("HardSigmoid", {"alpha": 0.3, "beta": 0.4}), ("HardSwish", {}), ("Elu", {"alpha": 0.7}), ("Selu", {}),
+    ("Celu", {"alpha": 1.5}), ("Softplus", {}), ("Softsign", {}), ("Abs", {}), ("Neg", {}), ("Erf", {}),
+    ("Sin", {}), ("Cos", {}), ("Atan", {}), ("Floor", {}), ("Ceil", {}), ("Round", {}), ("Sign", {}),
+    ("ThresholdedRelu", {"alpha": 0.6}), ("Shrink", {"lambd": 0.3, "bias": 0.1}), ("Mish", {}), ("Gelu", {}),
+)  # fmt: skip
+"""Functions that have a value everywhere; some are not in every opset."""
+LARGEST_RATIO = 4000
+"""Scale of an input by that of the output, of additions: ONNX Runtime's float32 sums lose whole steps above 32768."""
+MOST = 200
+"""Input's scale by output's, of averages: ONNX Runtime refuses 256 and more."""
+
+
+def conv(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """Convolutions of one and two dimensions: grouped, depthwise, strided, dilated, padded."""
+    _require(len(x.shape) in (3, 4))
+    spatial, channels = len(x.shape) - 2, x.shape[1]
+    groups = net.choice([1, 1, channels, _divisor(net, channels)])
+    kernel = [net.integer(1, 3 if net.chance(80) else 5) for _ in range(spatial)]
+    attributes: dict[str, Any] = {"group": groups, "strides": _numbers(net, spatial, 1, 2)}
+    pad = net.choice(["NOTSET", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"])
+    if pad != "NOTSET":
+        attributes["auto_pad"] = pad
+    else:
+        attributes["dilations"] = _numbers(net, spatial, 1, 2) if net.chance(30) else [1] * spatial
+        attributes["pads"] = [net.integer(0, k) for k in (*kernel, *kernel)]
+    _require(_fits_windows(x, attributes | {"kernel_shape": kernel}))
+    outputs = groups * net.integer(1, max(1, 12 // groups))
+    return _weighted(net, "Conv", x, (outputs, channels // groups, *kernel), 0, outputs, attributes)
+
+
+def conv_transpose(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """Transposed convolutions."""
+    _require(len(x.shape) in (3, 4))
+    spatial, channels = len(x.shape) - 2, x.shape[1]
+    groups = net.choice([1, 1, channels, _divisor(net, channels)])
+    kernel, strides = _numbers(net, spatial, 1, 4), _numbers(net, spatial, 1, 3)
+    attributes: dict[str, Any] = {"group": groups, "strides": strides}
+    attributes["pads"] = [net.integer(0, min(2, k - 1)) for k in (*kernel, *kernel)]
+    if net.chance(30):
+        attributes["output_padding"] = [net.integer(0, s - 1) for s in strides]
+    if net.chance(20):
+        attributes["dilations"] = _numbers(net, spatial, 1, 2)
+    each = net.integer(1, max(1, 8 // groups))
+    return _weighted(net, "ConvTranspose", x, (channels, each, *kernel), 1, each * groups, attributes, groups == 1)
+
+
+def matmul(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """Products with constant matrices."""
+    _require(len(x.shape) in (2, 3))
+    outputs = net.integer(1, 20)
+    return _weighted(net, "MatMul", x, (x.shape[-1], outputs), 1, outputs, {})
+
+
+def gemm(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """Dense layers."""
+    _require(len(x.shape) == 2)
+    outputs, transposed = net.integer(1, 20), net.integer(0, 1)
+    shape = (outputs, x.shape[1]) if transposed else (x.shape[1], outputs)
+    return _weighted(net, "Gemm", x, shape, 1 - transposed, outputs, {"transB": transposed})
+
+
+def combine(net: RandomTensors, x: Quantized, others: Sequence[Quantized]) -> list[Quantized]:
+    """Two tensors added, subtracted or multiplied, of one shape or one broadcast."""
+    other, made = _partner(net, x, others)
+    operands = [net.real(x), net.real(other)]
+    y = net.node(net.choice(["Add", "Mul", "Sub"]), operands[::-1] if net.chance(40) else operands)
+    return [*made, net.quantized(_limited(net, y), least=float(max(x.scale, other.scale)) / LARGEST_RATIO)]
+
+
+def with_constant(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """A tensor and one constant, or one for each channel."""
+    per_channel = len(x.shape) == 4 and net.chance(50)
+    shape = (x.shape[1], 1, 1) if per_channel else ()
+    values = net.rng.uniform(0.2, 2, shape) * net.rng.choice([-1, 1], shape)
+    if net.chance(50):
+        y = net.constant(np.asarray(values, np.float32))
+    else:
+        steps, scale = np.asarray(np.rint(values * 60), np.int8), np.float32(1 / 60)
+        y = net.writer.dequantize(net.writer.constant(steps), scale, np.int8(0))
+        net.reals[y] = steps * scale
+    op = net.choice(["Add", "Mul", "Sub", "Div", "Max", "Min", "PRelu"])
+    operands = [net.real(x), y]
+    return [net.quantized(net.node(op, operands[::-1] if op not in ("Div", "PRelu") and net.chance(30) else operands))]
+
+
+def norm(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """A batch normalization that nothing absorbs."""
+    _require(len(x.shape) in (3, 4))
+    return [net.quantized(_normalized(net, net.real(x), x.shape[1]))]
+
+
+def unary(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """Functions of one tensor, alone, in chains, or as exporters spell them."""
+    real = net.real(x)
+    match net.integer(0, 5):
+        case 0 | 1 | 2:
+            y = _function(net, real)
+        case 3:
+            y = _function(net, _function(net, real))
+        case 4:
+            y = net.node("Mul", [real, net.node("Sigmoid", [real])])
+        case _:
+            three, six = (net.constant(np.float32(value)) for value in (3, 6))
+            clipped = net.node("Clip", [net.node("Add", [real, three]), net.constant(np.float32(0)), six])
+            y = net.node("Div", [net.node("Mul", [real, clipped]), six])
+    return [net.quantized(y)]
+
+
+def limits(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """A Clip or Relu alone."""
+    bounds = [net.constant(np.float32(np.quantile(x.real, share) + 0.01 * share)) for share in (0.1, 0.9)]
+    y = net.node("Relu", [net.real(x)]) if net.chance(40) else net.node("Clip", [net.real(x), *bounds])
+    return [net.quantized(y, x if net.chance(50) else None)]
+
+
+def max_pool(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """Maximum over windows."""
+    attributes = _windows(net, x)
+    if net.chance(20):
+        attributes["dilations"] = _numbers(net, len(x.shape) - 2, 1, 2)
+        _require(_fits_windows(x, attributes))
+    return [_moved(net, x, "MaxPool", [], **attributes)]
+
+
+def average_pool(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """Mean over windows."""
+    attributes = _windows(net, x) | {"count_include_pad": net.integer(0, 1)}
+    return [net.quantized(net.node("AveragePool", [net.real(x)], **attributes), least=float(x.scale) / MOST)]
+
+
+def global_pool(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """Mean or maximum over height and width."""
+    _require(len(x.shape) == 4)
+    match net.integer(0, 3):
+        case 0:
+            return [net.quantized(net.node("GlobalAveragePool", [net.real(x)]), least=float(x.scale) / MOST)]
+        case 1:
+            return [net.quantized(net.node("GlobalMaxPool", [net.real(x)]), x)]
+        case kind:
+            op, keep = ("ReduceMean", "ReduceMax")[kind - 2], net.integer(0, 1)
+            if net.writer.opset >= 18:
+                y = net.node(op, [net.real(x), net.constant(np.array([2, 3]))], keepdims=keep)
+            else:
+                y = net.node(op, [net.real(x)], axes=[2, 3], keepdims=keep)
+            return [net.quantized(y, x if op == "ReduceMax" else None)]
+
+
+def concat(net: RandomTensors, x: Quantized, others: Sequence[Quantized]) -> list[Quantized]:
+    """Two or three tensors, one after the other."""
+    axis = net.integer(1, len(x.shape) - 1) if net.chance(90) else 0
+    alike = [y for y in others if _without(y.shape, axis) == _without(x.shape, axis)]
+    parts = [x, *(net.choice([x, *alike, *alike]) for _ in range(net.integer(1, 2)))]
+    return [net.quantized(net.node("Concat", [net.real(part) for part in parts], axis=axis))]
+
+
+def split(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """Two parts."""
+    axis = net.integer(0, len(x.shape) - 1)
+    _require(x.shape[axis] > 1)
+    first = net.integer(1, x.shape[axis] - 1)
+    sizes = net.constant(np.array([first, x.shape[axis] - first]))
+    return [net.quantized(y, x) for y in net.nodes("Split", [net.real(x), sizes], 2, axis=axis)]
+
+
+def slice_(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """Some of one or two axes, in steps."""
+    rank = len(x.shape)
+    axes = sorted({net.integer(0, rank - 1) for _ in range(net.integer(1, 2))})
+    starts = [net.integer(0, x.shape[axis] - 1) for axis in axes]
+    ends = [net.integer(start + 1, x.shape[axis] + 1) for start, axis in zip(starts, axes, strict=True)]
+    given = [starts, ends, axes, _numbers(net, len(axes), 1, 2)]
+    return [_moved(net, x, "Slice", [net.constant(np.array(numbers)) for numbers in given])]
+
+
+def gather(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """Channels in any order."""
+    axis = min(1, len(x.shape) - 1)
+    indices = [net.integer(0, x.shape[axis] - 1) for _ in range(net.integer(1, 6))]
+    return [_moved(net, x, "Gather", [net.constant(np.array(indices))], axis=axis)]
+
+
+def pad(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """Rows, columns and channels around a tensor, or fewer of them."""
+    rank = len(x.shape)
+    pads = np.array([[net.integer(0, 2) - net.integer(0, 1) if axis else 0 for axis in range(rank)] for _ in range(2)])
+    _require(bool(np.all(np.array(x.shape) + np.minimum(pads, 0).sum(0) > 0)))
+    byte = net.integer(net.low, net.high)
+    value = np.float32(byte - int(x.zero_point)) * x.scale
+    y = net.node("Pad", [net.real(x), net.constant(pads.reshape(-1)), net.constant(np.float32(value))])
+    return [net.quantized(y, x)]
+
+
+def resize(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """Rows and columns several times."""
+    _require(len(x.shape) == 4)
+    scales = np.array([1, 1, net.integer(1, 3), net.integer(1, 3)], np.float32)
+    modes = {"coordinate_transformation_mode": net.choice(["asymmetric", "half_pixel"]),
+             "nearest_mode": net.choice(["floor", "round_prefer_floor"])}  # fmt: skip
+    return [_moved(net, x, "Resize", ["", net.constant(scales)], mode="nearest", **modes)]
+
+
+def shuffle(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """Channels of groups in turn."""
+    _require(len(x.shape) == 4)
+    batch, channels, *size = x.shape
+    groups = _divisor(net, channels)
+    y = net.node("Reshape", [net.real(x), net.constant(np.array([batch, groups, channels // groups, *size]))])
+    y = net.node("Reshape", [net.node("Transpose", [y], perm=[0, 2, 1, 3, 4]), net.constant(np.array(x.shape))])
+    return [net.quantized(y, x)]
+
+
+def flatten(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """An image as a row, in one of the ways in which models do it."""
+    real = net.real(x)
+    if len(x.shape) == 4 and net.chance(20):
+        real = net.node("Transpose", [real], perm=[0, 2, 3, 1])
+    if net.chance(50):
+        return [net.quantized(net.node("Flatten", [real]), x)]
+    return [net.quantized(net.node("Reshape", [real, net.constant(np.array([x.shape[0], -1]))]), x)]
+
+
+def squeeze(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """Axes of size 1 that go or come."""
+    ones = [axis for axis in range(1, len(x.shape)) if x.shape[axis] == 1]
+    if ones and net.chance(70):
+        return [_moved(net, x, "Squeeze", [net.constant(np.array([net.choice(ones)]))])]
+    _require(len(x.shape) < 4)
+    return [_moved(net, x, "Unsqueeze", [net.constant(np.array([net.integer(1, len(x.shape))]))])]
+
+
+def transpose(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """Channels to the end and back."""
+    _require(len(x.shape) in (3, 4))
+    last = len(x.shape) - 1
+    perm = net.choice([[0, *range(2, last + 1), 1], [0, last, *range(1, last)]])
+    return [_moved(net, x, "Transpose", [], perm=perm)]
+
+
+def qlinear(net: RandomTensors, x: Quantized, others: Sequence[Quantized]) -> list[Quantized]:
+    """Operators of 8-bit tensors, as ONNX Runtime's quantizer writes them without QDQ."""
+    op = net.choice(["Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu"])
+    operands, made, attributes, least = [x], [], {}, 0.0
+    match op:
+        case "Add" | "Mul":
+            other, made = _partner(net, x, others)
+            operands.append(other)
+            least = float(max(x.scale, other.scale)) / LARGEST_RATIO
+        case "Concat":
+            axis = attributes["axis"] = net.integer(1, len(x.shape) - 1)
+            alike = [y for y in others if _without(y.shape, axis) == _without(x.shape, axis)]
+            operands.append(net.choice([x, *alike]))
+        case "LeakyRelu":
+            attributes["alpha"] = 0.3
+        case "Sigmoid":
+            pass
+        case _:
+            _require(len(x.shape) == 4)
+            attributes |= _windows(net, x) | {"count_include_pad": net.integer(0, 1)} if op == "AveragePool" else {}
+            least = float(x.scale) / MOST
+    values = net.estimated(op, operands, **attributes)
+    scale, zero_point = net.parameters(values)
+    y = net.rounded("", values, max(scale, np.float32(least)), zero_point)
+    stored = [name for operand in operands for name in (operand.name, *net.stored(operand))]
+    inputs = [*net.stored(y), *stored] if op == "Concat" else [*stored, *net.stored(y)]
+    return [*made, net.integers(f"QLinear{op}", inputs, values, y, **attributes)]
+
+
+def softmax(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
+    """One for the host."""
+    return [net.quantized(net.node("Softmax", [net.real(x)], axis=1))]
+
+
+Operator = Callable[[RandomTensors, Quantized, Sequence[Quantized]], list[Quantized]]
+OPERATORS: dict[str, tuple[int, Operator]] = {
+    "conv": (8, conv), "combine": (5, combine), "unary": (3, unary), "max_pool": (2, max_pool),
+    "average_pool": (2, average_pool), "concat": (3, concat), "matmul": (3, matmul), "gemm": (3, gemm),
+    "conv_transpose": (2, conv_transpose), "with_constant": (2, with_constant), "norm": (1, norm),
+    "limits": (2, limits), "global_pool": (2, global_pool), "split": (2, split), "slice": (1, slice_),
+    "gather": (1, gather), "pad": (1, pad), "resize": (1, resize), "shuffle": (1, shuffle),
+    "flatten": (2, flatten), "squeeze": (1, squeeze), "transpose": (1, transpose), "softmax": (1, softmax),
+    "qlinear": (4, qlinear),
+}  # fmt: skip
+"""Operators by name, with how often each is drawn."""
+
+
+def _weighted(
+    net: RandomTensors, op: str, x: Quantized, shape: tuple[int, ...], axis: int, outputs: int,
+    attributes: dict[str, Any], per_channel: bool = True,
+) -> list[Quantized]:  # fmt: skip
+    """A layer with weights, perhaps a bias, perhaps limits or a normalization."""
+    weights, scale = net.weights(shape, axis, per_channel)
+    operands = [net.real(x), weights]
+    y = net.node(op, operands, **attributes)
+    if net.chance(60):
+        size = float(np.std(net.reals[y]))
+        if op == "MatMul":
+            y = net.node("Add", [y, net.bias(outputs, x, scale, size)])
+        else:
+            net.writer.nodes.pop()  # It only told how large a bias is.
+            y = net.node(op, [*operands, net.bias(outputs, x, scale, size)], **attributes)
+    if len(x.shape) > 2 and op in ("Conv", "ConvTranspose") and net.chance(10):
+        y = _normalized(net, y, outputs)
+    return [net.quantized(_limited(net, y))]
+
+
+def _partner(net: RandomTensors, x: Quantized, others: Sequence[Quantized]) -> tuple[Quantized, list[Quantized]]:
+    """A tensor to combine with: itself, one that is there, or a branch from it, which is made."""
+    fitting = [y for y in others if y is not x and _fits(x.shape, y.shape)]
+    if fitting and net.chance(60):
+        return net.choice(fitting), []
+    match net.integer(0, 3):
+        case 0:
+            return x, []
+        case 1 if len(x.shape) == 4:
+            made = [net.quantized(net.node("GlobalAveragePool", [net.real(x)]), least=float(x.scale) / MOST)]
+        case 2 if len(x.shape) == 4:
+            channels = x.shape[1]
+            made = _weighted(net, "Conv", x, (channels, channels, 1, 1), 0, channels, {})
+        case _:
+            made = unary(net, x, others)
+    return made[0], made
+
+
+def _limited(net: RandomTensors, y: str) -> str:
+    """Perhaps a Relu or Clip of a layer's result."""
+    kind = net.integer(0, 9)
+    if kind < 6:
+        return y
+    if kind < 9:
+        return net.node("Relu", [y])
+    high = net.constant(np.float32(max(np.quantile(net.reals[y], 0.9), 0.01)))
+    return net.node("Clip", [y, net.constant(np.float32(0)), high])
+
+
+def _normalized(net: RandomTensors, x: str, channels: int) -> str:
+    ranges = {"scale": (0.3, 2.0), "bias": (-1.0, 1.0), "mean": (-1.0, 1.0), "var": (0.2, 3.0)}
+    stored = [net.constant(net.rng.uniform(*ends, channels).astype(np.float32), name) for name, ends in ranges.items()]
+    return net.node("BatchNormalization", [x, *stored])
+
+
+def _function(net: RandomTensors, x: str) -> str:
+    op, attributes = net.choice(TOTAL)
+    return net.node(op, [x], **attributes)
+
+
+def _moved(net: RandomTensors, x: Quantized, op: str, others: Sequence[str], **attributes: Any) -> Quantized:
+    """An operator that makes no new values: of integers, between QuantizeLinears, or with a scale of its own."""
+    kind = net.integer(0, 3)
+    y = net.node(op, [net.real(x), *others], **attributes)
+    if kind != 1:
+        return net.quantized(y, x if kind != 2 else None)
+    values = net.reals[y]
+    net.writer.nodes.pop()
+    return net.integers(op, [x.name, *others], values, x, **attributes)
+
+
+def _windows(net: RandomTensors, x: Quantized) -> dict[str, Any]:
+    """Windows of a pool."""
+    _require(len(x.shape) in (3, 4))
+    spatial = len(x.shape) - 2
+    kernel = _numbers(net, spatial, 1, 3)
+    attributes: dict[str, Any] = {"kernel_shape": kernel, "strides": _numbers(net, spatial, 1, 3)}
+    if net.chance(20) and max(attributes["strides"]) <= min(kernel):
+        return attributes | {"auto_pad": net.choice(["SAME_UPPER", "SAME_LOWER"])}
+    attributes |= {"pads": [net.integer(0, k - 1) for k in (*kernel, *kernel)], "ceil_mode": net.integer(0, 1)}
+    _require(_fits_windows(x, attributes))
+    return attributes
+
+
+def _fits_windows(x: Quantized, attributes: dict[str, Any]) -> bool:
+    """Whether a window lies inside the padded tensor, or with ceil_mode begins there: ONNX Runtime does not ask."""
+    if attributes.get("auto_pad", "VALID") != "VALID":
+        return True
+    sizes, kernel = x.shape[2:], attributes["kernel_shape"]
+    pads = attributes.get("pads", [0] * 2 * len(sizes))
+    dilations = attributes.get("dilations", [1] * len(sizes))
+    rooms = [n + pads[i] + pads[len(sizes) + i] - (kernel[i] - 1) * dilations[i] - 1 for i, n in enumerate(sizes)]
+    more = [step - 1 if attributes.get("ceil_mode") else 0 for step in attributes["strides"]]
+    return all(room + extra >= 0 for room, extra in zip(rooms, more, strict=True))
+
+
+def _fits(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether the other is the same, or one for each channel."""
+    return other == shape or (len(shape) == 4 and other == (*shape[:2], 1, 1))
+
+
+def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return (*shape[:axis], *shape[axis + 1 :]) if axis < len(shape) else ()
+
+
+def _divisor(net: RandomTensors, n: int) -> int:
+    return net.choice([d for d in range(1, n + 1) if n % d == 0])
+
+
+def _numbers(net: RandomTensors, count: int, low: int, high: int) -> list[int]:
+    return [net.integer(low, high) for _ in range(count)]
+
+
+def _require(holds: bool) -> None:
+    if not holds:
+        raise Impossible("the operator is for tensors of another shape")

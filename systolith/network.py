@@ -1,0 +1,227 @@
+"""A network in parts: accelerator programs, and between them what the host runs under ONNX Runtime.
+
+On disk (.slp as well) it is a container of whole files. Little-endian: magic "SYSTONET" 8 bytes, version u32, record
+count u32, CRC-32 of the table u32, 12 bytes of zeros; the table, for each record kind u32, CRC-32 u32, size u64; the
+records, without gaps. Kinds: PROGRAM (a program file) and HOST (an ONNX model), in the order in which they run, then
+once each MODEL (the whole ONNX model) and META (JSON: name, ports of network and host parts, nodes of host parts). A
+network without host parts is a plain program file.
+"""
+
+import enum
+import json
+import struct
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from systolith import program
+from systolith.config import Config
+from systolith.errors import SystolithError
+from systolith.program import Program, write_whole
+
+__all__ = ["HostNode", "HostPart", "Network", "Signature", "load", "save"]
+
+MAGIC = b"SYSTONET"
+VERSION = 1
+HEADER = struct.Struct("<8sIII12s")
+RECORD = struct.Struct("<IIQ")
+
+
+class Record(enum.IntEnum):
+    """Kinds of records."""
+
+    PROGRAM = 1
+    HOST = 2
+    MODEL = 3
+    META = 4
+
+
+@dataclass(frozen=True)
+class Signature:
+    """An input or output of a network, or of a part, by its ONNX name."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class HostNode:
+    """A node on the host, and why; `macs` are the multiply-accumulates that the accelerator does not do."""
+
+    op: str
+    name: str
+    reason: str
+    macs: int = 0
+
+
+@dataclass(frozen=True)
+class HostPart:
+    """Nodes that run under ONNX Runtime, as an ONNX model of their own."""
+
+    model: bytes
+    inputs: tuple[Signature, ...]
+    outputs: tuple[Signature, ...]
+    nodes: tuple[HostNode, ...]
+
+
+@dataclass(frozen=True)
+class Network:
+    """Parts in an order in which they can run: each reads inputs of the network and outputs of those before it.
+
+    `model` is the whole ONNX model, for comparison.
+    """
+
+    name: str
+    parts: tuple[Program | HostPart, ...]
+    inputs: tuple[Signature, ...]
+    outputs: tuple[Signature, ...]
+    model: bytes
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """The accelerator's parts."""
+        return tuple(part for part in self.parts if isinstance(part, Program))
+
+    @property
+    def host_nodes(self) -> tuple[HostNode, ...]:
+        """All nodes on the host."""
+        return tuple(node for part in self.parts if isinstance(part, HostPart) for node in part.nodes)
+
+    def require(self, config: Config) -> None:
+        """Raises SystolithError unless the network was compiled for `config`."""
+        for part in self.programs:
+            part.require(config)
+
+
+def save(network: Program | Network, path: Path) -> None:
+    """Write the file whole or not at all. Raises SystolithError if the path cannot be written."""
+    write_whole(path, program.to_bytes(network) if isinstance(network, Program) else to_bytes(network))
+
+
+def load(path: Path) -> Program | Network:
+    """Read and check a file of either kind. Raises SystolithError, naming the file, for anything not as written."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SystolithError(f"{path}: cannot be read: {error.strerror}") from None
+    return from_bytes(data, str(path)) if data[:8] == MAGIC else program.from_bytes(data, str(path))
+
+
+def to_bytes(network: Network) -> bytes:
+    """The container's bytes."""
+    records = [
+        (Record.PROGRAM, program.to_bytes(part)) if isinstance(part, Program) else (Record.HOST, part.model)
+        for part in network.parts
+    ]
+    records += [(Record.MODEL, network.model), (Record.META, json.dumps(_meta(network), sort_keys=True).encode())]
+    table = b"".join(RECORD.pack(kind, zlib.crc32(content), len(content)) for kind, content in records)
+    header = HEADER.pack(MAGIC, VERSION, len(records), zlib.crc32(table), bytes(12))
+    return b"".join([header, table, *(content for _, content in records)])
+
+
+def from_bytes(data: bytes, where: str = "network") -> Network:
+    """Parse and check what `to_bytes` wrote; `where` names the source in errors."""
+    records = _records(data, where)
+    kinds = [kind for kind, _ in records]
+    if kinds[-2:] != [Record.MODEL, Record.META] or not all(k in (Record.PROGRAM, Record.HOST) for k in kinds[:-2]):
+        raise SystolithError(
+            f"{where}: records must be parts, then the model, then META, not {[k.name for k in kinds]}"
+        )
+    try:
+        meta = json.loads(records[-1][1])
+        hosts = iter([_host(item) for item in meta["hosts"]])
+        parts: list[Program | HostPart] = []
+        for index, (kind, content) in enumerate(records[:-2]):
+            if kind == Record.PROGRAM:
+                parts.append(program.from_bytes(content, f"{where}, part {index}"))
+            else:
+                inputs, outputs, nodes = next(hosts)
+                parts.append(HostPart(content, inputs, outputs, nodes))
+        network = Network(
+            meta["name"], tuple(parts), _signatures(meta["inputs"]), _signatures(meta["outputs"]), records[-2][1]
+        )
+    except SystolithError:
+        raise
+    except (ValueError, TypeError, KeyError, StopIteration, AttributeError) as error:
+        raise SystolithError(f"{where}: META must be as the compiler wrote it; reading it gives {error!r}") from None
+    _check_order(network, where)
+    return network
+
+
+def _records(data: bytes, where: str) -> list[tuple[Record, bytes]]:
+    """Records of a container, each whole and unchanged."""
+    if len(data) < HEADER.size or data[:8] != MAGIC:
+        raise SystolithError(f"{where}: must start with a {HEADER.size}-byte header of magic {MAGIC.decode()!r}")
+    _, version, count, crc, zeros = HEADER.unpack_from(data)
+    if version != VERSION:
+        raise SystolithError(f"{where}: version must be {VERSION}, not {version}")
+    end = HEADER.size + count * RECORD.size
+    table = data[HEADER.size : end]
+    if len(data) < end or zlib.crc32(table) != crc or any(zeros):
+        raise SystolithError(
+            f"{where}: header or table of {count} records is cut or damaged (file of {len(data)} bytes)"
+        )
+    records = []
+    for index in range(count):
+        kind, crc, size = RECORD.unpack_from(table, index * RECORD.size)
+        if kind not in tuple(Record):
+            raise SystolithError(f"{where}: record {index} must be of kind 1 to {max(Record)}, not {kind}")
+        content = data[end : end + size]
+        if len(content) != size:
+            raise SystolithError(
+                f"{where}: record {index} must have {size} bytes from offset {end}; the file ends there"
+            )
+        if zlib.crc32(content) != crc:
+            raise SystolithError(f"{where}: record {index} ({Record(kind).name}) at offset {end} is damaged (CRC-32)")
+        records.append((Record(kind), content))
+        end += size
+    if end != len(data):
+        raise SystolithError(f"{where}: must end at offset {end}, not have {len(data) - end} bytes more")
+    return records
+
+
+def _check_order(network: Network, where: str) -> None:
+    """Raises SystolithError unless each part finds its inputs, and the network its outputs."""
+    known = {signature.name for signature in network.inputs}
+    for part in network.parts:
+        _check_known(part.inputs, known, where)
+        known |= {port.name for port in part.outputs}
+    _check_known(network.outputs, known, where)
+
+
+def _check_known(ports: Any, known: set[str], where: str) -> None:
+    for port in ports:
+        if port.name not in known:
+            raise SystolithError(f"{where}: tensor '{port.name}' must come from a part before the one that reads it")
+
+
+def _meta(network: Network) -> dict[str, Any]:
+    hosts = [
+        {
+            "inputs": _described(part.inputs),
+            "outputs": _described(part.outputs),
+            "nodes": [asdict(n) for n in part.nodes],
+        }
+        for part in network.parts
+        if isinstance(part, HostPart)
+    ]
+    return {
+        "name": network.name,
+        "inputs": _described(network.inputs),
+        "outputs": _described(network.outputs),
+        "hosts": hosts,
+    }
+
+
+def _described(signatures: tuple[Signature, ...]) -> list[dict[str, Any]]:
+    return [asdict(signature) for signature in signatures]
+
+
+def _host(item: dict[str, Any]) -> tuple[tuple[Signature, ...], tuple[Signature, ...], tuple[HostNode, ...]]:
+    return _signatures(item["inputs"]), _signatures(item["outputs"]), tuple(HostNode(**node) for node in item["nodes"])
+
+
+def _signatures(items: list[dict[str, Any]]) -> tuple[Signature, ...]:
+    return tuple(Signature(item["name"], tuple(item["shape"]), item["dtype"]) for item in items)

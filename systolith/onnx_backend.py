@@ -1,0 +1,205 @@
+"""ONNX's backend interface: `onnx.backend.base.Backend` over the accelerator's simulators.
+
+    import onnx
+    from systolith import onnx_backend
+
+    outputs = onnx_backend.run_model(onnx.load("model.onnx"), [x], config="tiny4", backend="rtl")
+
+Options of `prepare`, `run_model` and `run_node`: `config` (a Config, or what `load_config` takes; edge16), `backend`
+(golden, isa, rtl, cocotb; isa), `strict` (nothing on the host; False) and `quantize` (a float model becomes int8,
+calibrated by the inputs of its first run; False). What the accelerator cannot run raises `Unsupported`, which ONNX's
+test runner takes for a test to skip.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx.backend.base import Backend, BackendRep, namedtupledict
+from onnx.backend.test.runner import BackendIsNotSupposedToImplementIt
+
+from systolith.compiler.network import compile_network
+from systolith.compiler.onnx_operators import OPERATORS
+from systolith.compiler.quantize import quantize_model
+from systolith.config import Config, load_config
+from systolith.errors import SystolithError, UnsupportedError
+from systolith.network import Network
+from systolith.program import Program
+from systolith.sim.run import run
+
+__all__ = ["Prepared", "Ready", "SystolithBackend", "Unsupported", "bind", "prepare", "run_model",
+           "run_node", "supports_device"]  # fmt: skip
+
+Inputs = Sequence[Any] | Mapping[str, Any] | np.ndarray
+ACTIVATIONS = {
+    **dict.fromkeys(("Add", "Mul", "Sub"), (0, 1)),
+    **dict.fromkeys(("QLinearAdd", "QLinearMul"), (0, 3)),
+    **dict.fromkeys(("Concat", "Max", "Mean", "Min", "Sum"), tuple(range(99))),
+    "QLinearConcat": tuple(range(2, 99, 3)),
+}
+"""Positions of the inputs that change from run to run; of other operators the first one."""
+OPTIONS: dict[str, Any] = {"config": "edge16", "backend": "isa", "strict": False, "quantize": False}
+"""Options, and what they are if not given."""
+
+
+class Unsupported(UnsupportedError, BackendIsNotSupposedToImplementIt):
+    """What the accelerator cannot run, by name."""
+
+
+class Ready(NamedTuple):
+    """A compiled network, and what it reads."""
+
+    network: Program | Network
+    inputs: dict[str, NDArray]
+
+
+class Prepared(BackendRep):
+    """A model that runs as often as one likes.
+
+    Scales, weights and whatever else the accelerator needs to be constant may be inputs of the model: they are bound
+    as they come, and the network is compiled again only if they, or the batch, are others than before.
+    """
+
+    def __init__(self, model: ModelProto, config: Config, backend: str, strict: bool, quantize: bool):
+        self.model, self.config, self.backend, self.strict, self.quantize = model, config, backend, strict, quantize
+        stored = {tensor.name for tensor in model.graph.initializer}
+        self.ports = {port.name: port for port in model.graph.input if port.name not in stored}
+        self.changing = _changing(model)
+        self._networks: dict[tuple, Program | Network] = {}
+        if self.changing.issuperset(self.ports) and not quantize and all(_is_fixed(p) for p in self.ports.values()):
+            self._network({}, 1, {})
+
+    def split(self, inputs: Inputs) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+        """Inputs by name, given so or in the model's order: those that are bound, and the rest."""
+        arrays = self._named(inputs)
+        bound = {name: values for name, values in arrays.items() if name not in self.changing}
+        return bound, {name: values for name, values in arrays.items() if name in self.changing}
+
+    def ready(self, inputs: Inputs) -> Ready:
+        """The network for these inputs."""
+        bound, rest = self.split(inputs)
+        open_ones = [rest[name] for name in rest if not _is_fixed(self.ports[name])]
+        batch = len(open_ones[0]) if open_ones and open_ones[0].ndim else 1
+        return Ready(self._network(bound, batch, rest), rest)
+
+    def run(self, inputs: Inputs, **kwargs: Any) -> tuple[Any, ...]:
+        """The model's outputs, in its order, and by name."""
+        if kwargs:
+            raise SystolithError(f"run must have no options but the inputs, not {', '.join(kwargs)}")
+        network, arrays = self.ready(inputs)
+        outputs, _ = run(network, arrays, self.config, self.backend)
+        names = [port.name for port in self.model.graph.output]
+        return namedtupledict("Outputs", names)(*(outputs[name] for name in names))
+
+    def _named(self, inputs: Inputs) -> dict[str, NDArray]:
+        if isinstance(inputs, Mapping):
+            given = dict(inputs)
+        else:
+            values = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
+            if len(values) != len(self.ports):
+                raise SystolithError(f"Inputs must be {len(self.ports)} ({', '.join(self.ports)}), not {len(values)}")
+            given = dict(zip(self.ports, values, strict=True))
+        return {name: np.asarray(values) for name, values in given.items()}
+
+    def _network(self, bound: Mapping[str, NDArray], batch: int, rest: Mapping[str, NDArray]) -> Program | Network:
+        key = (batch, *((name, values.dtype.str, values.shape, values.tobytes()) for name, values in bound.items()))
+        if key not in self._networks:
+            model = bind(self.model, bound).SerializeToString()
+            try:
+                if self.quantize:
+                    model = quantize_model(model, rest, operators=OPERATORS, where="model")
+                self._networks[key] = compile_network(model, self.config, batch, self.strict)
+            except UnsupportedError as error:
+                raise Unsupported(str(error), error.node) from None
+        return self._networks[key]
+
+
+class SystolithBackend(Backend):
+    """The accelerator, as ONNX's tools know backends."""
+
+    @classmethod
+    def is_compatible(cls, model: ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
+        """Whether `prepare` takes the model. One with constants among its inputs may still be refused when it runs."""
+        try:
+            cls.prepare(model, device, **kwargs)
+        except SystolithError:
+            return False
+        return True
+
+    @classmethod
+    def prepare(cls, model: ModelProto, device: str = "CPU", **kwargs: Any) -> Prepared:
+        """The model, compiled if its inputs alone change from run to run. Raises SystolithError if it is refused."""
+        if not cls.supports_device(device):
+            raise SystolithError(f"Device must be CPU, where the simulators run, not {device!r}")
+        if unknown := kwargs.keys() - OPTIONS.keys():
+            raise SystolithError(f"Options must be some of {', '.join(OPTIONS)}, not {', '.join(sorted(unknown))}")
+        options = OPTIONS | kwargs
+        config = options.pop("config")
+        return Prepared(model, config if isinstance(config, Config) else load_config(config), **options)
+
+    @classmethod
+    def run_model(cls, model: ModelProto, inputs: Inputs, device: str = "CPU", **kwargs: Any) -> tuple[Any, ...]:
+        """Outputs of a model for these inputs."""
+        return cls.prepare(model, device, **kwargs).run(inputs)
+
+    @classmethod
+    def run_node(cls, node: NodeProto, inputs: Inputs, device: str = "CPU", outputs_info: Any = None,
+                 **kwargs: Any) -> tuple[Any, ...]:  # fmt: skip
+        """Outputs of one node; `outputs_info` has type and shape of each, where ONNX cannot infer them. One more option
+        is `opset_version`."""
+        opset = kwargs.pop("opset_version", onnx.defs.onnx_opset_version())
+        names = [name for name in node.input if name]
+        given = inputs if isinstance(inputs, Mapping) else dict(zip(names, inputs, strict=True))
+        ports = [_port(name, np.asarray(values).dtype, np.shape(values)) for name, values in given.items()]
+        infos: list[Any] = list(outputs_info or [])
+        outputs = [_port(name, dtype, shape) for name, (dtype, shape) in zip(node.output, infos, strict=False)]
+        opsets = [helper.make_opsetid("", opset)]
+        if node.domain:
+            opsets.append(helper.make_opsetid(node.domain, 1))
+        graph = helper.make_graph([node], "node", ports, outputs or [onnx.ValueInfoProto(name=n) for n in node.output])
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets[:1]))
+        model = model if outputs else onnx.shape_inference.infer_shapes(model, data_prop=True)
+        return cls.run_model(model, given, device, **kwargs)
+
+    @classmethod
+    def supports_device(cls, device: str) -> bool:
+        """Only the CPU: it simulates the accelerator."""
+        return device.split(":")[0] == "CPU"
+
+
+def _changing(model: ModelProto) -> set[str]:
+    """Inputs that some node reads where the accelerator has data."""
+    found: set[str] = set()
+    made = {name for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        positions = ACTIVATIONS.get(node.op_type, (0,))
+        found.update(name for i, name in enumerate(node.input) if i in positions and name not in made)
+    return found
+
+
+def bind(model: ModelProto, bound: Mapping[str, NDArray]) -> ModelProto:
+    """A copy of a model with some inputs as initializers."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    kept = [port for port in copy.graph.input if port.name not in bound]
+    del copy.graph.input[:]
+    copy.graph.input.extend(kept)
+    copy.graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in bound.items())
+    return copy
+
+
+def _is_fixed(port: onnx.ValueInfoProto) -> bool:
+    return all(dim.HasField("dim_value") for dim in port.type.tensor_type.shape.dim[:1])
+
+
+def _port(name: str, dtype: Any, shape: Sequence[int]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
+
+
+prepare = SystolithBackend.prepare
+run_model = SystolithBackend.run_model
+run_node = SystolithBackend.run_node
+supports_device = SystolithBackend.supports_device

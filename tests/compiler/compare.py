@@ -1,0 +1,50 @@
+"""Golden model against ONNX Runtime on one model: what tests of the front end share."""
+
+import numpy as np
+
+from systolith.compiler.ir import Graph
+from systolith.compiler.onnx_import import import_model
+from systolith.sim import golden, reference
+from systolith.sim.model_writer import ModelWriter
+
+__all__ = ["agree", "any_of", "differences", "finish", "output", "value"]
+
+
+def differences(model: bytes, rng: np.random.Generator, batch: int = 1) -> tuple[Graph, np.ndarray]:
+    """The graph of a model with 8-bit outputs, and by how many steps its results are off, for random inputs."""
+    graph = import_model(model, batch=batch)
+    inputs = {port.name: any_of(rng, np.dtype(port.dtype), port.shape) for port in graph.inputs}
+    mine, theirs = golden.run(graph, inputs), reference.run(model, inputs)
+    assert {name: y.shape for name, y in mine.items()} == {name: y.shape for name, y in theirs.items()}
+    off = [mine[name].astype(np.int64) - theirs[name].astype(np.int64) for name in theirs]
+    return graph, np.abs(np.concatenate([values.reshape(-1) for values in off]))
+
+
+def agree(model: bytes, rng: np.random.Generator, batch: int = 1, steps: int = 0) -> Graph:
+    """The graph of a model whose every output is as ONNX Runtime has it, or at most `steps` off."""
+    graph, off = differences(model, rng, batch)
+    wrong = np.count_nonzero(off > steps)
+    assert reference.saturates() or not wrong, f"{wrong} of {off.size} differ, by up to {off.max()}"
+    return graph
+
+
+def finish(writer: ModelWriter, y: str, scale: float, zero_point: np.generic, rank: int = 4) -> bytes:
+    """The model whose output is QuantizeLinear of `y`, of any shape of that rank."""
+    return output(writer, writer.quantize(y, scale, zero_point), zero_point.dtype, rank)
+
+
+def output(writer: ModelWriter, y: str, dtype: np.dtype, rank: int = 4) -> bytes:
+    """The model whose output is `y`, likewise."""
+    writer.output(y, dtype, [f"size{i}" for i in range(rank)])
+    return writer.model()
+
+
+def value(rng: np.random.Generator, dtype: np.dtype) -> np.generic:
+    """A random zero point."""
+    return any_of(rng, dtype, (1,))[0]
+
+
+def any_of(rng: np.random.Generator, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """Random values of an 8-bit type."""
+    limits = np.iinfo(dtype)
+    return np.asarray(rng.integers(limits.min, limits.max, shape, endpoint=True)).astype(dtype)

@@ -1,0 +1,256 @@
+"""`systolith quantize`: what it makes compiles and is close to the float model; wrong calibration is one clear line."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from systolith import PRESETS, SystolithError, cli
+from systolith.compiler.fold_norms import fold_norms
+from systolith.compiler.network import compile_network
+from systolith.compiler.quantize import quantize_model
+from systolith.sim import reference
+from systolith.sim.check import check
+from systolith.sim.run import run
+
+SHAPE = (3, 8, 8)
+CLASSES = 5
+
+
+def network(batch: int | str = "batch", opset: int = 17, ir_version: int = 8, inputs_too: bool = False) -> bytes:
+    """Conv, BatchNormalization, Relu, MaxPool, Flatten, Gemm: float32. `inputs_too`: weights are also inputs."""
+    rng = np.random.default_rng(1)
+    tensors = {
+        "w": rng.normal(0, 0.3, (6, 3, 3, 3)), "b": rng.normal(0, 0.1, 6), "scale": rng.uniform(0.5, 1.5, 6),
+        "shift": rng.normal(size=6), "mean": rng.normal(size=6), "var": rng.uniform(0.5, 1.5, 6),
+        "m": rng.normal(0, 0.2, (6 * 16, CLASSES)), "c": rng.normal(size=CLASSES),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["1"], "conv", pads=[1, 1, 1, 1]),
+        helper.make_node("BatchNormalization", ["1", "scale", "shift", "mean", "var"], ["2"], "norm"),
+        helper.make_node("Relu", ["2"], ["3"], "relu"),
+        helper.make_node("MaxPool", ["3"], ["4"], "pool", kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Flatten", ["4"], ["5"], "flatten"),
+        helper.make_node("Gemm", ["5", "m", "c"], ["y"], "gemm"),
+    ]
+    stored = [numpy_helper.from_array(values.astype(np.float32), name) for name, values in tensors.items()]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, *SHAPE])]
+    if inputs_too:
+        inputs += [helper.make_tensor_value_info(t.name, TensorProto.FLOAT, t.dims) for t in stored]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, CLASSES])]
+    graph = helper.make_graph(nodes, "net", inputs, outputs, stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
+    return model.SerializeToString()
+
+
+def samples(count: int, seed: int = 2) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, *SHAPE)).astype(np.float32)
+
+
+@pytest.mark.parametrize("activations", ["int8", "uint8"])
+@pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
+def test_quantized_is_close_and_compiles(activations, method):
+    model = network()
+    done = []
+    quantized = quantize_model(model, {"x": samples(20)}, activations=activations, method=method,
+                               advance=lambda *progress: done.append(progress))  # fmt: skip
+    assert done == [(1, 3), (2, 3), (3, 3)]
+    x = samples(6, seed=3)
+    exact, found = (reference.run(m, {"x": x})["y"] for m in (model, quantized))
+    assert np.abs(exact - found).max() < 0.1 * np.abs(exact).max()
+    config = PRESETS["tiny4"]
+    program = compile_network(quantized, config, batch=6, strict=True)
+    outputs, _ = run(program, {"x": x}, config, "isa")
+    assert check(program, {"x": x}, outputs).passed
+
+
+def test_what_is_in_the_file():
+    """QDQ, int8 weights with a scale for each channel and zero point 0, no BatchNormalization, no domain of others."""
+    model = onnx.load_from_string(quantize_model(network(), {"x": samples(4)}))
+    onnx.checker.check_model(model, full_check=True)
+    assert [opset.domain for opset in model.opset_import] == [""]
+    assert {node.op_type for node in model.graph.node} == {
+        "QuantizeLinear", "DequantizeLinear", "Conv", "MaxPool", "Flatten", "Gemm",
+    }  # fmt: skip
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    weights = {name: values for name, values in stored.items() if name.endswith("_quantized") and values.ndim > 1}
+    assert {values.dtype for values in weights.values()} == {np.dtype(np.int8)}
+    assert {stored[name.removesuffix("_quantized") + "_scale"].shape for name in weights} == {(6,), (CLASSES,)}
+    assert not any(stored[name.removesuffix("_quantized") + "_zero_point"].any() for name in weights)
+    one = onnx.load_from_string(quantize_model(network(), {"x": samples(4)}, per_channel=False))
+    assert all(not t.dims or list(t.dims) == [1] for t in one.graph.initializer if t.name.endswith("_scale"))
+
+
+def test_a_fixed_batch_that_samples_do_not_fill():
+    """7 samples in batches of 4: the ranges are those of all 7, and of nothing else."""
+    x = samples(7)
+    x[6] *= 10
+    fixed, free = (quantize_model(network(batch), {"x": x}) for batch in (4, "batch"))
+    scales = [
+        {t.name: numpy_helper.to_array(t).tolist() for t in onnx.load_from_string(m).graph.initializer
+         if t.name.endswith("scale")} for m in (fixed, free)
+    ]  # fmt: skip
+    assert scales[0] == scales[1]
+
+
+def test_old_files():
+    """Opsets without scales for each channel are converted; weights that are inputs as well are weights."""
+    expected = quantize_model(network(opset=13), {"x": samples(3)})
+    found = quantize_model(network(opset=9, ir_version=3, inputs_too=True), {"x": samples(3)})
+    x = {"x": samples(3, seed=4)}
+    assert np.array_equal(reference.run(expected, x)["y"], reference.run(found, x)["y"])
+
+
+@pytest.mark.parametrize("attributes", [{}, {"transB": 1}, {"alpha": 0.5}])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_batch_normalization_behind_gemm(attributes, bias, shared):
+    """It folds where nothing else reads the Gemm's result, and computes the same either way."""
+    rng = np.random.default_rng(3)
+    w = rng.normal(size=(7, 5) if "transB" in attributes else (5, 7))
+    tensors = {"w": w, "b": rng.normal(size=7), **{name: rng.uniform(0.5, 2, 7) for name in "smtv"}}
+    nodes = [
+        helper.make_node("Gemm", ["x", "w", *["b"] * bias], ["1"], "gemm", **attributes),
+        helper.make_node("BatchNormalization", ["1", "s", "m", "t", "v"], ["y"], "norm", epsilon=0.01),
+    ]
+    ports = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]) for name, size in
+             (("x", 5), ("y", 7), ("1", 7))}  # fmt: skip
+    outputs = [ports["y"], ports["1"]] if shared else [ports["y"]]
+    stored = [numpy_helper.from_array(values.astype(np.float32), name) for name, values in tensors.items()]
+    graph = helper.make_graph(nodes, "net", [ports["x"]], outputs, stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    x = {"x": rng.normal(size=(6, 5)).astype(np.float32)}
+    expected = reference.run(model.SerializeToString(), x)["y"]
+    folded = fold_norms(model)
+    assert len(folded.graph.node) == (2 if shared or "alpha" in attributes else 1)
+    assert np.allclose(reference.run(folded.SerializeToString(), x)["y"], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({}, "must have an array for each input ('x'); 'x' is missing"),
+        ({"x": samples(2), "z": samples(2)}, "for the inputs ('x') only; there is no input 'z'"),
+        ({"x": samples(2)[:, :2]}, "input 'x' must have shape (samples, 3, 8, 8), not (2, 2, 8, 8)"),
+        ({"x": samples(2)[0]}, "must have shape (samples, 3, 8, 8), not (3, 8, 8)"),
+        ({"x": samples(2).astype(np.float64)}, "input 'x' must be float32, not float64"),
+        ({"x": samples(0)}, "must have at least one sample"),
+        ({"x": np.full((2, *SHAPE), np.nan, np.float32)}, "must be finite numbers; it has NaN or infinity"),
+        ({"x": np.full((2, *SHAPE), -np.inf, np.float32)}, "must be finite numbers; it has NaN or infinity"),
+    ],
+)
+def test_wrong_calibration(arrays, message):
+    with pytest.raises(SystolithError) as error:
+        quantize_model(network(), arrays)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_models_and_settings():
+    quantized = quantize_model(network(), {"x": samples(2)})
+    cases = [
+        (quantized, {}, "must be a float model"),
+        (b"nothing", {}, "must be an ONNX model"),
+        (network(), {"activations": "int4"}, "Activations must be int8 or uint8, not 'int4'"),
+        (network(), {"method": "magic"}, "Calibration method must be minmax or entropy or percentile, not 'magic'"),
+        (network(opset=6), {}, "opset must be from 7 to"),
+    ]
+    for model, settings, message in cases:
+        with pytest.raises(SystolithError) as error:
+            quantize_model(model, {"x": samples(2)}, **settings)
+        assert message in str(error.value)
+
+
+# The command line.
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "net.onnx").write_bytes(network())
+    x = samples(10)
+    labels = reference.run(network(), {"x": x})["y"].argmax(axis=1)
+    np.savez(tmp_path / "cal.npz", x=x)
+    np.savez(tmp_path / "both.npz", x=x, labels=labels)
+    np.save(tmp_path / "labels.npy", labels)
+    np.savez(tmp_path / "test.npz", x=x[:3], labels=(labels[:3] + 1) % CLASSES)
+    return tmp_path
+
+
+@pytest.fixture
+def quantize(monkeypatch, capfd, files):
+    def call(*arguments) -> tuple[int, str, str]:
+        output = files / "int8.onnx"
+        monkeypatch.setattr(
+            sys, "argv", ["systolith", "quantize", str(files / "net.onnx"), "-o", str(output), *arguments]
+        )
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        out, err = capfd.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return call
+
+
+def test_command(quantize, files):
+    code, out, err = quantize("--calibration", str(files / "cal.npz"))
+    assert (code, err) == (0, "")
+    assert out.count("\n") == 1
+    assert "calibrated with 10 samples" in out
+    assert compile_network(files / "int8.onnx", PRESETS["tiny4"])
+
+
+@pytest.mark.parametrize("how", [["both.npz"], ["cal.npz", "--labels", "labels.npy"]])
+def test_accuracy(quantize, files, how):
+    code, out, err = quantize("--calibration", *[name if name[0] == "-" else str(files / name) for name in how])
+    assert (code, err) == (0, "")
+    assert "top-1 accuracy, float: 100.00 % (10 of 10)" in out
+    assert "top-1 accuracy, int8: " in out
+
+
+def test_accuracy_on_samples_of_their_own(quantize, files):
+    code, out, _ = quantize("--calibration", str(files / "both.npz"), "--labels", str(files / "test.npz"))
+    assert code == 0
+    assert "float: 0.00 % (0 of 3)" in out
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.zeros(9, np.int64), "Labels must be integers, one for each of 10 samples, not int64 (9,)"),
+        (np.zeros(10), "not float64 (10,)"),
+        (np.full(10, -1), "Labels must be class numbers from 0 on, not -1"),
+        (np.full(10, CLASSES), "Labels must be below the 5 classes of 'y', not 5"),
+    ],
+)
+def test_wrong_labels(quantize, files, labels, message):
+    np.save(files / "labels.npy", labels)
+    (files / "int8.onnx").write_bytes(b"before")
+    code, _, err = quantize("--calibration", str(files / "cal.npz"), "--labels", str(files / "labels.npy"))
+    assert code == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert (files / "int8.onnx").read_bytes() == b"before"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--calibration", "nothing.npz"], "nothing.npz: cannot be read"),
+        (["--calibration", "net.onnx"], "net.onnx: must be a .npy or .npz file of numbers"),
+        (["--calibration", "labels.npy"], "labels.npy: Calibration of input 'x' must be float32, not int64"),
+        (["--calibration", "cal.npz", "--labels", "cal.npz"], "cal.npz: must have an array 'labels', not 'x'"),
+        (["--calibration", "cal.npz", "--activations", "int16"], "Activations must be int8 or uint8, not 'int16'"),
+    ],
+)
+def test_wrong_files(quantize, files, arguments, message):
+    places = [str(files / item) if "." in item else item for item in arguments]
+    code, _, err = quantize(*places)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert not (files / "int8.onnx").exists()
