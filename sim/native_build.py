@@ -99,7 +99,7 @@ def build(source: str, config: Config, waves: str | None = None) -> Path:
     if waves == "fst":
         texts |= {name: (NATIVE / "fst" / name).read_text(encoding="utf-8") for name in FST_LIBRARIES}
     flags = [*VERILATOR_FLAGS, *([f"--trace-{waves}", "-CFLAGS", f"-DWAVES_{waves.upper()}"] if waves else [])]
-    key = _hash([*texts, *texts.values(), *flags, *MAKE_FLAGS, tool.version, str(tool.folder)])
+    key = _hash([*texts, *texts.values(), *flags, *MAKE_FLAGS, tool.version])
     folder = cache_folder() / "native" / f"{config.array}x{config.array}_{key}"
     _make_folder(folder.parent)
     with FileLock(f"{folder}.lock"):

@@ -51,6 +51,7 @@ def run_bench(
     `options` is any JSON the tests want (read as `Environment.options`), `testcase` one test's name.
     """
     from cocotb_tools.check_results import get_results  # pyright: ignore[reportMissingImports]
+    from cocotb_tools.config import libs_dir
     from cocotb_tools.runner import get_runner
 
     folder = _build(emit(component, top), top)
@@ -64,6 +65,8 @@ def run_bench(
             "SYSTOLITH_BENCH_REPORT": str(report),
             "COCOTB_LOG_LEVEL": "INFO",
             "NO_COLOR": "1",
+            # The build names the cocotb of the environment that made it, which may be gone by now.
+            "LD_LIBRARY_PATH": os.pathsep.join(filter(None, [str(libs_dir), os.environ.get("LD_LIBRARY_PATH")])),
         }
         runner = get_runner("verilator")
         failed, tests = True, 0
