@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from systolith.compiler.check import check
+from systolith.compiler.frontend.file import read_model
+from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir import Graph, Port
 from systolith.compiler.memory import Place
-from systolith.compiler.onnx_file import read_model
-from systolith.compiler.onnx_import import import_model
 from systolith.compiler.order import ordered
 from systolith.compiler.passes.fuse import fuse
 from systolith.compiler.passes.lower import lower

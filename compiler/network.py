@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from systolith.compiler.compile import Compiled, compile_levels
-from systolith.compiler.onnx_file import read_model
-from systolith.compiler.onnx_import import import_model
+from systolith.compiler.frontend.file import read_model
+from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.partition import AcceleratorPart, Partition
 from systolith.config import Config
 from systolith.errors import SystolithError, UnsupportedError

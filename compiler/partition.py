@@ -2,7 +2,7 @@
 
 Where the front end, or the back end, refuses a node (UnsupportedError), it moves to the host, until every part for the
 accelerator imports. A node that shares a float32 tensor with one on the host moves as well, so that what goes between
-them has 8 bits. Light nodes (`onnx_nodes`) belong to no side: each part has its own.
+them has 8 bits. Light nodes (`frontend.nodes`) belong to no side: each part has its own.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from onnx import ModelProto, helper
 
+from systolith.compiler.frontend.file import read_model
+from systolith.compiler.frontend.importer import import_model
+from systolith.compiler.frontend.infer import port
+from systolith.compiler.frontend.nodes import Nodes, fixed_batch
+from systolith.compiler.frontend.operators import OPERATORS
 from systolith.compiler.groups import Units, cycle, groups
 from systolith.compiler.ir import Concat, Graph, Layer, Map, Select
-from systolith.compiler.onnx_file import read_model
-from systolith.compiler.onnx_import import import_model
-from systolith.compiler.onnx_infer import port
-from systolith.compiler.onnx_nodes import Nodes, fixed_batch
-from systolith.compiler.onnx_operators import OPERATORS
 from systolith.errors import UnsupportedError
 from systolith.network import HostNode, HostPart, Signature
 

@@ -22,7 +22,7 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from systolith.compiler.calibration import Samples
 from systolith.compiler.fold_norms import fold_norms
-from systolith.compiler.onnx_file import read_model
+from systolith.compiler.frontend.file import read_model
 from systolith.errors import SystolithError
 
 __all__ = ["ACTIVATIONS", "METHODS", "quantize_model"]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from numpy.typing import NDArray
 
+from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir import Graph
-from systolith.compiler.onnx_import import import_model
 from systolith.errors import SystolithError
 from systolith.network import HostPart, Network
 from systolith.program import Program

@@ -35,7 +35,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 from onnx.backend.test.loader import load_model_tests
 from onnx.reference import ReferenceEvaluator
 
-from systolith.compiler.onnx_operators import OPERATORS
+from systolith.compiler.frontend.operators import OPERATORS
 from systolith.compiler.quantize import quantize_model
 from systolith.config import Config, load_config
 from systolith.errors import SystolithError

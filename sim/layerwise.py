@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir import Graph
-from systolith.compiler.onnx_import import import_model
 from systolith.errors import UnsupportedError
 from systolith.sim import golden, reference
 from systolith.sim.host import check_inputs, to_device

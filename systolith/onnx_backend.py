@@ -21,8 +21,8 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 from onnx.backend.test.runner import BackendIsNotSupposedToImplementIt
 
+from systolith.compiler.frontend.operators import OPERATORS
 from systolith.compiler.network import compile_network
-from systolith.compiler.onnx_operators import OPERATORS
 from systolith.compiler.quantize import quantize_model
 from systolith.config import Config, load_config
 from systolith.errors import SystolithError, UnsupportedError

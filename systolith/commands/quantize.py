@@ -33,7 +33,7 @@ class Settings:
 
 def quantize_file(path: Path, output: Path, calibration: Path, labels: Path | None, settings: Settings) -> None:
     """Quantize the model, write it, print its size and, with labels, how many samples both models get right."""
-    from systolith.compiler.onnx_file import read_model
+    from systolith.compiler.frontend.file import read_model
     from systolith.compiler.quantize import OLDEST_OPSET, quantize_model
     from systolith.sim.files import load_arrays
 

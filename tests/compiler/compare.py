@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir import Graph
-from systolith.compiler.onnx_import import import_model
 from systolith.sim import golden, reference
 from systolith.sim.model_writer import ModelWriter
 

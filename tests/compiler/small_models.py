@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir import Graph
-from systolith.compiler.onnx_import import import_model
 from systolith.errors import UnsupportedError
 from systolith.sim import golden, reference
 from systolith.sim.model_writer import ModelWriter

@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from systolith.compiler.onnx_import import import_model
-from systolith.compiler.onnx_node import Node
+from systolith.compiler.frontend.importer import import_model
+from systolith.compiler.frontend.node import Node
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.sim.layers import Limits, random_layer
 from systolith.sim.model_writer import ModelWriter

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from systolith.compiler import onnx_import
+from systolith.compiler.frontend import importer
+from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir import Conv, Graph, Map
-from systolith.compiler.onnx_import import import_model
 from systolith.compiler.passes.fold_pads import fold_pads
 from systolith.sim import golden, reference
 from systolith.sim.model_writer import ModelWriter
@@ -38,7 +38,7 @@ def same(model: bytes) -> Graph:
     """Import with and without the pass; hold both to one another, and to ONNX Runtime, whose pools are float32."""
     graph = import_model(model)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx_import, "PASSES", tuple(p for p in onnx_import.PASSES if p is not fold_pads))
+        patch.setattr(importer, "PASSES", tuple(p for p in importer.PASSES if p is not fold_pads))
         whole = import_model(model)
     inputs = {"x": RNG.integers(0, 256, graph.inputs[0].shape).astype(np.uint8)}
     mine, apart, theirs = golden.run(graph, inputs), golden.run(whole, inputs), reference.run(model, inputs)

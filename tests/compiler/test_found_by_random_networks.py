@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from compare import agree, finish, output, value
 
+from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.network import compile_network
-from systolith.compiler.onnx_import import import_model
 from systolith.config import PRESETS
 from systolith.errors import UnsupportedError
 from systolith.sim.check import check

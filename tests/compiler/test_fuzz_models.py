@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from systolith.compiler.onnx_import import import_model
+from systolith.compiler.frontend.importer import import_model
 from systolith.errors import SystolithError
 from systolith.sim.model_writer import ModelWriter
 

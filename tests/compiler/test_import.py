@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from systolith.compiler.onnx_import import import_model
+from systolith.compiler.frontend.importer import import_model
 from systolith.sim import golden, reference
 from systolith.sim.model_writer import ModelWriter
 

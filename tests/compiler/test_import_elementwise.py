@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from compare import agree, finish, output, value
 
+from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir import Add, Map, Multiply
-from systolith.compiler.onnx_import import import_model
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.numerics import add_constants
 from systolith.sim import reference

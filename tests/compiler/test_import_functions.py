@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from compare import agree, finish, output, value
 
+from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir import Map
-from systolith.compiler.onnx_import import import_model
 from systolith.errors import UnsupportedError
 from systolith.sim.model_writer import ModelWriter
 

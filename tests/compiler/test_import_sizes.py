@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir import Conv, Map
-from systolith.compiler.onnx_import import import_model
 from systolith.errors import UnsupportedError
 from systolith.sim import golden, reference
 from systolith.sim.model_writer import ModelWriter

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 
-from systolith.compiler.onnx_import import import_model
+from systolith.compiler.frontend.importer import import_model
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.sim import golden, reference
 from systolith.sim.model_writer import ModelWriter

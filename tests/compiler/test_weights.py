@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from compare import agree, output
 
-from systolith.compiler.onnx_import import import_model
+from systolith.compiler.frontend.importer import import_model
 from systolith.errors import UnsupportedError
 from systolith.sim.model_writer import ModelWriter
 

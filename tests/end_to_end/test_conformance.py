@@ -10,8 +10,8 @@ from onnx import helper
 
 import systolith
 from systolith import onnx_backend
+from systolith.compiler.frontend.operators import MICROSOFT, OPERATORS
 from systolith.compiler.network import compile_network
-from systolith.compiler.onnx_operators import MICROSOFT, OPERATORS
 from systolith.config import PRESETS
 from systolith.errors import SystolithError
 from systolith.sim import conformance

@@ -7,7 +7,7 @@ import pytest
 
 from systolith import PRESETS
 from systolith.compiler.compile import compile_model
-from systolith.compiler.onnx_import import import_model
+from systolith.compiler.frontend.importer import import_model
 from systolith.isa import INSTRUCTION_BYTES, Unit
 from systolith.sim.check import check
 from systolith.sim.fault import HardwareFault

@@ -6,8 +6,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir import Conv
-from systolith.compiler.onnx_import import import_model
 from systolith.errors import SystolithError
 from systolith.sim import golden, host, reference
 from systolith.sim.convolution import convolve

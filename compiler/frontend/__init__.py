@@ -1,0 +1,1 @@
+"""From an ONNX model to the compiler's graph: `importer` is the way in, `operators` lists what it knows."""

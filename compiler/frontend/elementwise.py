@@ -1,0 +1,25 @@
+"""Addition, subtraction and multiplication of two quantized tensors."""
+
+import numpy as np
+
+from systolith.compiler.frontend.match import match
+from systolith.compiler.frontend.node import Node
+from systolith.compiler.frontend.tensors import Mapped, Real
+from systolith.compiler.ir import Map
+
+__all__ = ["SIGNS", "combined"]
+
+SIGNS = {"Add": (1, 1), "Sub": (1, -1), "Mul": None, "Sum": (1, 1), "QLinearAdd": (1, 1), "QLinearMul": None}
+"""Operators of two tensors: the signs of what they add, None where they multiply."""
+
+
+def combined(node: Node, first: Real, second: Real) -> Mapped:
+    """The two tensors added or multiplied, before quantization."""
+    if node.op not in SIGNS:
+        raise node.unsupported("one input must be a constant: only Add, Sub, Sum and Mul take two tensors")
+    pair, signs = match(node, first.quantized, second.quantized), SIGNS[node.op]
+    if signs and pair.swapped:
+        signs = signs[::-1]
+    scales = np.float32(pair.whole.scale), np.float32(pair.other.scale)
+    layer = Map(node.name, node.op, pair.whole.name, "")
+    return Mapped(node, layer, pair.whole, pair.view, scales, pair.other, signs)

@@ -1,0 +1,125 @@
+"""Reads an ONNX file, the first step of the front end: what comes out is whole, checked by ONNX and self-contained."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import onnx
+import onnx.inliner
+from google.protobuf.message import DecodeError
+from onnx import ModelProto, TensorProto
+from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor
+
+from systolith.compiler.frontend.order import sort_nodes
+from systolith.errors import SystolithError
+
+__all__ = ["OLDEST_OPSET", "check_types", "read_model"]
+
+Result = TypeVar("Result")
+OLDEST_OPSET = 10
+DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+"""What ONNX Runtime can run."""
+
+
+def read_model(source: Path | bytes, where: str | None = None, oldest: int = OLDEST_OPSET) -> ModelProto:
+    """The model of a file or of its bytes, weights included. Raises SystolithError, which starts with `where`.
+
+    External data must lie in the model's folder; bytes alone have no folder, so they may not have any. `oldest` is the
+    first opset that is taken.
+    """
+    folder = None
+    if isinstance(source, Path):
+        where, folder = where or str(source), source.parent
+        try:
+            source = source.read_bytes()
+        except OSError as error:
+            raise SystolithError(f"{where}: cannot be read: {error.strerror}") from None
+    where = where or "model"
+    if not source:
+        raise SystolithError(f"{where}: must be an ONNX model, not an empty file")
+    try:
+        model = onnx.load_model_from_string(source)
+    except (DecodeError, RuntimeError, UnicodeDecodeError):
+        raise SystolithError(
+            f"{where}: must be an ONNX model; this is no protocol buffer, or a truncated one ({len(source)} bytes)"
+        ) from None
+    if not model.ir_version or not model.graph.node:
+        raise SystolithError(
+            f"{where}: must be an ONNX model with at least one node; found none (is this file ONNX, and whole?)"
+        )
+    _check_opset(model, where, oldest)
+    if model.functions:
+        model = _refuse_failure(where, lambda: onnx.inliner.inline_local_functions(model))
+    _check_domains(model, where)
+    _load_external_data(model, folder, where)
+    sort_nodes(model, where)
+    _refuse_failure(where, lambda: onnx.checker.check_model(model))
+    return model
+
+
+def _check_opset(model: ModelProto, where: str, oldest: int) -> None:
+    newest = onnx.defs.onnx_opset_version()
+    versions = [opset.version for opset in model.opset_import if opset.domain in DOMAINS[:2]]
+    if not versions:
+        raise SystolithError(f"{where}: must import an ONNX opset from {oldest} to {newest}; it imports none")
+    if not oldest <= max(versions) <= newest:
+        raise SystolithError(f"{where}: opset must be from {oldest} to {newest}, not {max(versions)}")
+
+
+def _check_domains(model: ModelProto, where: str) -> None:
+    imported = {opset.domain or "ai.onnx" for opset in model.opset_import if opset.version > 0}
+    for node in model.graph.node:
+        label = f"{where}: {node.op_type} '{node.name or ', '.join(node.output)}'"
+        if node.domain not in DOMAINS:
+            known = ", ".join(filter(None, DOMAINS))
+            raise SystolithError(f"{label}: its domain must be one of {known}, or none, not '{node.domain}'")
+        if (node.domain or "ai.onnx") not in imported:
+            raise SystolithError(f"{label}: the file must import an opset of its domain '{node.domain or 'ai.onnx'}'")
+
+
+def check_types(model: ModelProto, where: str) -> None:
+    """Raises SystolithError if types or shapes are not as ONNX infers them: a net under the front end's own checks."""
+    _refuse_failure(where, lambda: onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True))
+
+
+def _refuse_failure(where: str, check: Callable[[], Result]) -> Result:
+    try:
+        return check()
+    except (
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        MemoryError,
+    ) as error:
+        reason = " ".join(str(error).replace("[ShapeInferenceError]", "").split())
+        raise SystolithError(f"{where}: is not valid ONNX: {reason[:400]}") from None
+
+
+def _load_external_data(model: ModelProto, folder: Path | None, where: str) -> None:
+    for tensor in _tensors(model):
+        if tensor.data_location != TensorProto.EXTERNAL:
+            continue
+        location = ExternalDataInfo(tensor).location
+        subject = f"{where}: initializer '{tensor.name}': external data '{location}'"
+        if folder is None:
+            raise SystolithError(f"{subject} needs the model's folder; give the model as a file")
+        root = folder.resolve()
+        path = (root / location).resolve()
+        if not location or not path.is_relative_to(root):
+            raise SystolithError(f"{subject} must lie in the model's folder")
+        if not path.is_file():
+            raise SystolithError(f"{subject} must be a file beside the model; there is none")
+        try:
+            load_external_data_for_tensor(tensor, str(root))
+        except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
+            raise SystolithError(f"{subject} cannot be read: {' '.join(str(error).split())[:200]}") from None
+        tensor.data_location = TensorProto.DEFAULT
+        del tensor.external_data[:]
+
+
+def _tensors(model: ModelProto) -> list[TensorProto]:
+    """Every tensor stored in the main graph: initializers and constants in attributes."""
+    values = [attribute.t for node in model.graph.node for attribute in node.attribute if attribute.HasField("t")]
+    return [*model.graph.initializer, *values]

@@ -1,0 +1,90 @@
+"""Constant folding: a node all of whose inputs are constants becomes one; so does the shape of any tensor."""
+
+from math import prod
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from systolith.compiler.frontend.node import Node
+from systolith.compiler.frontend.tensors import Constant, DequantizedConstant, Tensor
+
+__all__ = ["fold", "shape", "size"]
+
+LARGEST = 1 << 28
+"""Elements of a folded constant."""
+KEPT = ("QuantizeLinear", "DequantizeLinear", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+"""What knows constants by itself, and keeps dequantized ones as the integers they are."""
+RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+
+
+def fold(node: Node, inputs: list[Tensor | None]) -> list[Tensor] | None:
+    """The outputs of the node if they are constants, else None."""
+    if node.op in (*KEPT, *RANDOM) or node.proto.domain not in ("", "ai.onnx"):
+        return None
+    given = [x for x in inputs if x is not None]
+    if not given or not all(isinstance(x, Constant | DequantizedConstant) for x in given):
+        return None
+    if any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for a in node.proto.attribute):
+        return None
+    arrays = [_values(x) if isinstance(x, Constant | DequantizedConstant) else None for x in inputs]
+    model = _model(node, arrays)
+    _check_size(node, model)
+    try:
+        with np.errstate(all="ignore"):
+            results = ReferenceEvaluator(model).run(None, {})
+    except Exception as error:  # The evaluator's exceptions have no common base class.
+        raise node.error(f"constants cannot be computed: {' '.join(str(error).split())[:200]}") from None
+    if not all(isinstance(y, np.ndarray | np.generic) for y in results):
+        raise node.unsupported("outputs must be tensors")
+    return [Constant(np.asarray(y)) for y in results]
+
+
+def shape(node: Node, inputs: list[Tensor | None]) -> Tensor:
+    """Shape, or a part of it: a constant, as the sizes of all tensors are known."""
+    values = node.attributes(start=0, end=None) if node.opset >= 15 else {"start": 0, "end": None}
+    if inputs[0] is None:
+        raise node.error("input 0 must be there")
+    return Constant(np.array(inputs[0].shape[values["start"] : values["end"]], np.int64))
+
+
+def size(node: Node, inputs: list[Tensor | None]) -> Tensor:
+    """Size: the number of elements."""
+    node.attributes()
+    if inputs[0] is None:
+        raise node.error("input 0 must be there")
+    return Constant(np.array(prod(inputs[0].shape), np.int64))
+
+
+def _values(tensor: Constant | DequantizedConstant) -> np.ndarray:
+    return tensor.values if isinstance(tensor, Constant) else tensor.real
+
+
+def _model(node: Node, arrays: list[np.ndarray | None]) -> onnx.ModelProto:
+    """A model of the node alone, its inputs as initializers."""
+    names = [
+        name if array is None else f"input_{i}"
+        for i, (name, array) in enumerate(zip(node.proto.input, arrays, strict=True))
+    ]
+    stored = [numpy_helper.from_array(array, f"input_{i}") for i, array in enumerate(arrays) if array is not None]
+    proto = onnx.NodeProto()
+    proto.CopyFrom(node.proto)
+    del proto.input[:]
+    proto.input.extend(names)
+    outputs = [onnx.ValueInfoProto(name=name) for name in node.proto.output if name]
+    graph = helper.make_graph([proto], "constants", [], outputs, stored)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", node.opset)])
+
+
+def _check_size(node: Node, model: onnx.ModelProto) -> None:
+    """Refuse what would not fit in memory, as a ConstantOfShape of a damaged file."""
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True, strict_mode=True)
+    except Exception as error:  # As above.
+        reason = " ".join(str(error).replace("[ShapeInferenceError]", "").split())
+        raise node.error(f"constants cannot be computed: {reason[:200]}") from None
+    for port in inferred.graph.output:
+        sizes = [dim.dim_value for dim in port.type.tensor_type.shape.dim if dim.HasField("dim_value")]
+        if prod(sizes) >= LARGEST:
+            raise node.error(f"a constant must have fewer than {LARGEST} elements, not shape {tuple(sizes)}")

@@ -1,0 +1,173 @@
+"""ONNX to Graph: the front end's walk over the nodes. Every node and attribute is either honoured or refused by name.
+
+Each node turns what is known of its inputs (`tensors`) into what is known of its outputs; QuantizeLinear, the
+quantized operators and those that move data append layers. Nodes that no output needs are skipped.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+
+from systolith.compiler.frontend.file import check_types, read_model
+from systolith.compiler.frontend.fold import fold
+from systolith.compiler.frontend.node import Node
+from systolith.compiler.frontend.operators import BOTH, LAYERS, MICROSOFT, OPERATORS, PLAIN, VIEWS
+from systolith.compiler.frontend.ports import input_port, input_tensor, output_port
+from systolith.compiler.frontend.settle import settled
+from systolith.compiler.frontend.tensors import Constant, FloatInput, Layers, Quantized, Tensor
+from systolith.compiler.ir import Graph
+from systolith.compiler.passes.accumulators import prove_accumulators
+from systolith.compiler.passes.dead_layers import remove_dead_layers
+from systolith.compiler.passes.fold_pads import fold_pads
+from systolith.compiler.verify import verify
+from systolith.errors import SystolithError, UnsupportedError
+
+__all__ = ["import_model"]
+
+PASSES: tuple[Callable[[Graph], Graph], ...] = (
+    verify,
+    fold_pads,
+    remove_dead_layers,
+    prove_accumulators,
+    verify,
+)
+
+
+def import_model(source: Path | bytes, where: str | None = None, batch: int = 1) -> Graph:
+    """The network in an ONNX file, or in its bytes.
+
+    `where` names the source in errors. A symbolic first dimension of an input becomes `batch`. Raises SystolithError in
+    one line for anything that is not ONNX or that the accelerator cannot run exactly.
+    """
+    where = where or (str(source) if isinstance(source, Path) else "model")
+    if batch < 1:
+        raise SystolithError(f"{where}: batch must be at least 1, not {batch}")
+    model = read_model(source, where)
+    walk = _Walk(model, where, batch)
+    walk.run()
+    graph = walk.graph()
+    check_types(model, where)
+    for function in PASSES:
+        try:
+            graph = function(graph)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{where}: {error}", error.node) from None
+        except SystolithError as error:
+            raise SystolithError(f"{where}: {error}") from None
+    return graph
+
+
+class _Walk:
+    """One walk over the nodes of a model: tensors by name, and the layers found."""
+
+    def __init__(self, model: ModelProto, where: str, batch: int):
+        self.model, self.where, self.batch = model, where, batch
+        self.opsets = {opset.domain: opset.version for opset in model.opset_import}
+        self.tensors: dict[str, Tensor] = {}
+        self.inputs: dict[str, FloatInput | Quantized] = {}
+        self.layers: Layers = []
+        self.names: set[str] = set()
+        self.wanted: set[str] = set()
+        self.notes: list[str] = []
+
+    def run(self) -> None:
+        """Visit everything that the outputs need."""
+        if self.model.graph.sparse_initializer:
+            name = self.model.graph.sparse_initializer[0].values.name
+            raise SystolithError(f"{self.where}: initializer '{name}' must be dense, not sparse")
+        for initializer in self.model.graph.initializer:
+            self.tensors[initializer.name] = _stored(initializer, f"{self.where}: initializer '{initializer.name}'")
+        for port in self.model.graph.input:
+            if port.name not in self.tensors:
+                self.tensors[port.name] = self.inputs[port.name] = input_tensor(port, self.where, self.batch)
+        for proto in self._needed():
+            outputs = self._visit(proto)
+            self.tensors |= {name: y for name, y in zip(proto.output, outputs, strict=False) if name}
+
+    def graph(self) -> Graph:
+        """Layers and ports of what was visited."""
+        outputs = tuple(
+            output_port(self._maker(port.name), self.tensors[port.name], port.name, self.layers)
+            for port in self.model.graph.output
+        )
+        arrays = [x.array for x in self.inputs.values()]
+        for _, array in self.layers:
+            while array is not None:
+                arrays.append(array)
+                array = array.whole
+        for array in arrays:
+            if array.scale is None and array.roles is not None:
+                array.scale, array.zero_point = np.float32(1), 0  # Nothing computes with it.
+        inputs = tuple(input_port(name, x, self.where) for name, x in self.inputs.items())
+        values = {array.name: array.value() for array in arrays}
+        layers = tuple(layer for layer, _ in self.layers if layer is not None)
+        name = self.model.graph.name or Path(self.where).stem
+        return Graph(name, values, layers, inputs, outputs, tuple(self.notes))
+
+    def _maker(self, name: str) -> Node:
+        """The node that makes a tensor, for errors; for a network input a node of its own."""
+        makers = (node for node in self.model.graph.node if name in node.output)
+        return Node(next(makers, NodeProto(op_type="Output", output=[name])), self.where, 0)
+
+    def _needed(self) -> list[NodeProto]:
+        """Nodes that some output depends on, in the file's order."""
+        wanted = self.wanted = {port.name for port in self.model.graph.output}
+        needed = []
+        for node in reversed(self.model.graph.node):
+            if wanted.intersection(node.output):
+                wanted.update(node.input)
+                needed.append(node)
+            else:
+                self.notes.append(f"{node.op_type} '{node.name or ', '.join(node.output)}' is needed by no output")
+        return needed[::-1]
+
+    def _visit(self, proto: NodeProto) -> list[Tensor]:
+        """The outputs of a node; those at the end that nothing needs may be missing."""
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        node = Node(proto, self.where, self.opsets.get(domain, 0) or self.opsets.get("ai.onnx", 0), self.notes)
+        if node.name in self.names:
+            node.name = proto.output[0]  # Names of nodes need not be unique; those of tensors are.
+        self.names.add(node.name)
+        inputs = [self.tensors[name] if name else None for name in proto.input]
+        outputs = fold(node, inputs) or self._apply(node, domain, inputs)
+        for name in proto.output[len(outputs) :]:
+            if name in self.wanted:
+                raise node.unsupported(f"output '{name}' must not be used")
+        return outputs
+
+    def _apply(self, node: Node, domain: str, inputs: list[Tensor | None]) -> list[Tensor]:
+        if node.op == "Constant":
+            return [_constant(node)]
+        known = node.op in OPERATORS and (node.op in BOTH or (node.op in MICROSOFT) == (domain == "com.microsoft"))
+        if not known:
+            named = f"{domain}.{node.op}" if domain else node.op
+            raise node.unsupported(f"operator {named} is not supported")
+        if node.op in VIEWS:
+            return [VIEWS[node.op](node, inputs)]
+        for i, name in enumerate(node.proto.input):
+            if name:
+                inputs[i] = self.tensors[name] = settled(node, self.tensors[name], name, self.layers)
+        if node.op in PLAIN:
+            return [PLAIN[node.op](node, inputs)]
+        outputs = LAYERS[node.op](node, inputs, self.layers)
+        return outputs if isinstance(outputs, list) else [outputs]
+
+
+def _stored(tensor: TensorProto, label: str) -> Constant:
+    try:
+        return Constant(numpy_helper.to_array(tensor))
+    except (ValueError, TypeError, KeyError, NotImplementedError) as error:
+        raise SystolithError(f"{label} cannot be read: {' '.join(str(error).split())[:200]}") from None
+
+
+def _constant(node: Node) -> Constant:
+    kinds = {"value": None, "value_float": 0.0, "value_floats": None, "value_int": 0, "value_ints": ()}
+    values = node.attributes(**kinds)
+    if len(node.proto.attribute) != 1:
+        raise node.error(f"must have one attribute, not {len(node.proto.attribute)}")
+    name = node.proto.attribute[0].name
+    if name == "value":
+        return _stored(values[name], f"{node.where}: Constant '{node.name}'")
+    return Constant(np.array(values[name], np.float32 if "float" in name else np.int64))

@@ -1,0 +1,177 @@
+"""The nodes of a model: what each reads, which are constant, which are light enough to be there twice."""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+from onnx import AttributeProto, ModelProto, NodeProto, helper, numpy_helper
+
+from systolith.compiler.frontend.infer import TensorType, tensor_types
+
+__all__ = ["Nodes", "fixed_batch"]
+
+EIGHT_BITS = ("int8", "uint8")
+VIEWS = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes:
+    """The nodes that outputs need, by number, in the file's order; `types` of all tensors but initializers."""
+
+    model: ModelProto
+    nodes: tuple[NodeProto, ...]
+    types: dict[str, TensorType]
+
+    @classmethod
+    def of(cls, model: ModelProto, where: str) -> "Nodes":
+        """Of a model whose inputs have fixed shapes. Raises SystolithError where ONNX Runtime refuses it."""
+        nodes = _needed(model)
+        stored = _stored(model)
+        names = [port.name for port in model.graph.input] + [name for node in nodes for name in node.output]
+        types = tensor_types(model, [name for name in dict.fromkeys(names) if name not in stored], where)
+        return cls(model, tuple(_without_shape(node, types) for node in nodes), types)
+
+    @cached_property
+    def producer(self) -> dict[str, int]:
+        """The node that makes a tensor."""
+        return {name: i for i, node in enumerate(self.nodes) for name in node.output if name}
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """Inputs of the model, without those that are initializers."""
+        stored = _stored(self.model)
+        return tuple(port.name for port in self.model.graph.input if port.name not in stored)
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """Outputs of the model."""
+        return tuple(port.name for port in self.model.graph.output)
+
+    @cached_property
+    def operands(self) -> tuple[tuple[str, ...], ...]:
+        """Tensors that each node reads."""
+        return tuple(tuple(name for name in dict.fromkeys(_reads(node)) if name) for node in self.nodes)
+
+    @cached_property
+    def reads(self) -> tuple[tuple[str, ...], ...]:
+        """Tensors that each node reads, without constants."""
+        constant = _stored(self.model)
+        for node, names in zip(self.nodes, self.operands, strict=True):
+            if constant.issuperset(names) and "Random" not in node.op_type:
+                constant.update(node.output)
+        return tuple(tuple(name for name in names if name not in constant) for names in self.operands)
+
+    @cached_property
+    def light(self) -> frozenset[int]:
+        """Nodes that each part has for itself: what makes constants, DequantizeLinear, and QuantizeLinear and views of
+        the model's inputs."""
+        found: set[int] = set()
+        early = set(self.inputs)
+        for i, (node, reads) in enumerate(zip(self.nodes, self.reads, strict=True)):
+            if early.issuperset(reads) and node.op_type in ("QuantizeLinear", "DequantizeLinear", *VIEWS):
+                early.update(node.output)
+                found.add(i)
+            if not reads or node.op_type == "DequantizeLinear":
+                found.add(i)
+        return frozenset(found)
+
+    def sources(self, names: Iterable[str], light: Collection[int]) -> set[str]:
+        """Tensors behind `names`, and behind the light nodes that make those: inputs, or made by nodes that are not
+        light."""
+        found: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            maker = self.producer.get(name, -1)
+            if maker in light:
+                waiting += self.reads[maker]
+            else:
+                found.add(name)
+        return found
+
+    def is_small(self, name: str) -> bool:
+        """Whether a tensor has 8 bits, and so may go between accelerator and host."""
+        return name in self.types and self.types[name].dtype in EIGHT_BITS
+
+    def name(self, index: int) -> str:
+        """A node's name, or its first output."""
+        return self.nodes[index].name or self.nodes[index].output[0]
+
+    def label(self, index: int) -> str:
+        """A node as reports have it."""
+        return f"{self.nodes[index].op_type} '{self.name(index)}'"
+
+    def macs(self, index: int) -> int:
+        """Multiply-accumulates of a node."""
+        node = self.nodes[index]
+        shapes = [self._shape(name) for name in node.input]
+        size = prod(self._shape(node.output[0]))
+        match node.op_type:
+            case "Conv" | "ConvInteger":
+                return size * prod(shapes[1][1:])
+            case "QLinearConv":
+                return size * prod(shapes[3][1:])
+            case "ConvTranspose":
+                return prod(shapes[0]) * prod(shapes[1][1:])
+            case "MatMul" | "QLinearMatMul" | "MatMulInteger":
+                return size * shapes[0][-1]
+            case "Gemm" | "QGemm":
+                return size * prod(shapes[0]) // self._shape(node.output[0])[0]
+        return 0
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        if name in self.types:
+            return self.types[name].shape
+        return next((tuple(t.dims) for t in self.model.graph.initializer if t.name == name), ())
+
+
+def fixed_batch(model: ModelProto, batch: int) -> ModelProto:
+    """A copy with `batch` where the first dimension of an input is open, and without shapes inferred before."""
+    fixed = ModelProto()
+    fixed.CopyFrom(model)
+    for port in fixed.graph.input:
+        for dim in port.type.tensor_type.shape.dim[:1]:
+            if not dim.HasField("dim_value"):
+                dim.dim_value = batch
+    del fixed.graph.value_info[:]
+    return fixed
+
+
+def _stored(model: ModelProto) -> set[str]:
+    graph = model.graph
+    return {"", *(tensor.name for tensor in graph.initializer), *(t.values.name for t in graph.sparse_initializer)}
+
+
+def _needed(model: ModelProto) -> list[NodeProto]:
+    """Nodes that some output depends on, in the file's order."""
+    wanted = {port.name for port in model.graph.output}
+    needed = []
+    for node in reversed(model.graph.node):
+        if wanted.intersection(node.output):
+            wanted.update(_reads(node))
+            needed.append(node)
+    return needed[::-1]
+
+
+def _reads(node: NodeProto) -> Iterator[str]:
+    """Tensors that a node reads, those that graphs in its attributes take from outside included."""
+    yield from node.input
+    for attribute in node.attribute:
+        graphs = [attribute.g] if attribute.type == AttributeProto.GRAPH else attribute.graphs
+        for graph in graphs:
+            own = {port.name for port in graph.input} | {tensor.name for tensor in graph.initializer}
+            own |= {name for inner in graph.node for name in inner.output}
+            names = [name for inner in graph.node for name in _reads(inner)] + [port.name for port in graph.output]
+            yield from (name for name in names if name not in own)
+
+
+def _without_shape(node: NodeProto, types: dict[str, TensorType]) -> NodeProto:
+    """Shape of a tensor is known, and so a Constant: nothing has to wait for the tensor itself."""
+    if node.op_type != "Shape" or node.domain not in ("", "ai.onnx") or node.input[0] not in types:
+        return node
+    bounds = {attribute.name: attribute.i for attribute in node.attribute}
+    shape = types[node.input[0]].shape[slice(bounds.get("start"), bounds.get("end"))]
+    value = numpy_helper.from_array(np.array(shape, np.int64))
+    return helper.make_node("Constant", [], node.output, node.name, value=value)

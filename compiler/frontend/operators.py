@@ -1,0 +1,78 @@
+"""Operators the front end knows: by name, the function that turns what is known of inputs into what is of outputs."""
+
+from systolith.compiler.frontend.concat import concat, qlinear_concat
+from systolith.compiler.frontend.fold import shape, size
+from systolith.compiler.frontend.function import ELEMENTWISE, elementwise
+from systolith.compiler.frontend.layers import conv, gemm, matmul, qgemm, qlinear_conv, qlinear_matmul
+from systolith.compiler.frontend.pad import pad
+from systolith.compiler.frontend.pool import average_pool, global_average_pool, global_max_pool, max_pool
+from systolith.compiler.frontend.qlinear import (
+    qlinear_average_pool,
+    qlinear_binary,
+    qlinear_global_average_pool,
+    qlinear_unary,
+)
+from systolith.compiler.frontend.quantize import dequantize, quantize
+from systolith.compiler.frontend.reduce import reduce_max, reduce_mean
+from systolith.compiler.frontend.resize import resize
+from systolith.compiler.frontend.shapes import dropout, flatten, identity, reshape, squeeze, transpose, unsqueeze
+from systolith.compiler.frontend.slice import gather, slice_, split
+from systolith.compiler.frontend.transposed import conv_transpose
+
+__all__ = ["BOTH", "LAYERS", "MICROSOFT", "OPERATORS", "PLAIN", "VIEWS"]
+
+VIEWS = {
+    "DequantizeLinear": dequantize,
+    "Dropout": dropout,
+    "Flatten": flatten,
+    "Identity": identity,
+    "Reshape": reshape,
+    "Shape": shape,
+    "Size": size,
+    "Squeeze": squeeze,
+    "Transpose": transpose,
+    "Unsqueeze": unsqueeze,
+}
+"""Operators that only look at a tensor in another way."""
+PLAIN = {
+    **dict.fromkeys(ELEMENTWISE, elementwise),
+    "AveragePool": average_pool,
+    "Conv": conv,
+    "ConvTranspose": conv_transpose,
+    "Gemm": gemm,
+    "GlobalAveragePool": global_average_pool,
+    "MatMul": matmul,
+    "ReduceMean": reduce_mean,
+}
+"""Operators whose layer waits for its QuantizeLinear."""
+LAYERS = {
+    "Concat": concat,
+    "Gather": gather,
+    "GlobalMaxPool": global_max_pool,
+    "MaxPool": max_pool,
+    "Pad": pad,
+    "QGemm": qgemm,
+    "QLinearAdd": qlinear_binary,
+    "QLinearAveragePool": qlinear_average_pool,
+    "QLinearConcat": qlinear_concat,
+    "QLinearConv": qlinear_conv,
+    "QLinearGlobalAveragePool": qlinear_global_average_pool,
+    "QLinearLeakyRelu": qlinear_unary,
+    "QLinearMatMul": qlinear_matmul,
+    "QLinearMul": qlinear_binary,
+    "QLinearSigmoid": qlinear_unary,
+    "QuantizeLinear": quantize,
+    "ReduceMax": reduce_max,
+    "Resize": resize,
+    "Slice": slice_,
+    "Split": split,
+}
+"""Operators that append layers."""
+MICROSOFT = (
+    "FastGelu", "QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat", "QLinearGlobalAveragePool",
+    "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid", "QuickGelu",
+)  # fmt: skip
+"""Those of domain com.microsoft alone."""
+BOTH = ("DequantizeLinear", "Gelu", "QuantizeLinear")
+OPERATORS = tuple(sorted([*VIEWS, *PLAIN, *LAYERS, "Constant"]))
+"""Operators the front end accepts, apart from those it folds."""

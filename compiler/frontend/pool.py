@@ -1,0 +1,151 @@
+"""MaxPool, AveragePool and their global forms: windows that slide over a quantized tensor."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from systolith.compiler.frontend.geometry import Geometry, geometry
+from systolith.compiler.frontend.images import quantized_part, same_kind
+from systolith.compiler.frontend.node import Node
+from systolith.compiler.frontend.roles import bind_image
+from systolith.compiler.frontend.tensors import Array, Layers, Mapped, Quantized, Real, Tensor, describe, image_roles
+from systolith.compiler.frontend.views import View
+from systolith.compiler.ir import Dims, Map, Window
+
+__all__ = ["average", "average_pool", "dequantized", "global_average_pool", "global_max_pool", "max_pool",
+           "maximum", "pool_windows"]  # fmt: skip
+
+WINDOW = {"auto_pad": "NOTSET", "ceil_mode": 0, "dilations": (), "kernel_shape": (), "pads": (), "strides": ()}
+
+
+def max_pool(node: Node, inputs: list[Tensor | None], layers: Layers) -> Tensor:
+    """MaxPool of an 8-bit tensor or of a dequantized one: the maximum does not care."""
+    attributes = node.attributes(**WINDOW, storage_order=0)
+    x = quantized_part(node, inputs[0])
+    window, dims, view = pool_windows(node, x, attributes)
+    _refuse_empty(node, window, x.shape[2:])
+    return same_kind(inputs[0], maximum(node, x, window, dims, view, layers))
+
+
+def global_max_pool(node: Node, inputs: list[Tensor | None], layers: Layers) -> Tensor:
+    """GlobalMaxPool, likewise."""
+    node.attributes()
+    x = quantized_part(node, inputs[0])
+    window, dims, view = _whole(node, x)
+    return same_kind(inputs[0], maximum(node, x, window, dims, view, layers))
+
+
+def average_pool(node: Node, inputs: list[Tensor | None], quantized: bool = False) -> Mapped:
+    """AveragePool of a dequantized tensor, before its QuantizeLinear; with `quantized` as a QLinearAveragePool.
+
+    They differ where ceil_mode adds windows that stick out, and pads are counted: ONNX does not count what sticks out,
+    ONNX Runtime's QLinearAveragePool does, and takes the place of AveragePool. So AveragePool is refused there.
+    """
+    attributes = node.attributes(**WINDOW, count_include_pad=0)
+    x = dequantized(node, inputs[0])
+    window, dims, view = pool_windows(node, x, attributes)
+    _refuse_empty(node, window, x.shape[2:])
+    if not attributes["count_include_pad"]:
+        return average(node, x, window, dims, view)
+    pads = geometry(node, attributes, _sizes(node, x), attributes["kernel_shape"]).pads
+    if not quantized and any(more > given for more, given in zip(window.pads, pads, strict=True)):
+        raise node.unsupported("attributes 'ceil_mode' and 'count_include_pad' must not both be 1 for this size")
+    return average(node, x, window, dims, view, window.pads)
+
+
+def global_average_pool(node: Node, inputs: list[Tensor | None]) -> Mapped:
+    """GlobalAveragePool of a dequantized tensor, before its QuantizeLinear."""
+    node.attributes()
+    x = dequantized(node, inputs[0])
+    return average(node, x, *_whole(node, x))
+
+
+def maximum(node: Node, x: Quantized, window: Window, dims: Dims, view: View, layers: Layers) -> Quantized:
+    """Appends the layer that takes the maximum over windows of `x`, for an output of those dims."""
+    array = x.array.moved(node.proto.output[0], dims)
+    layers.append((Map(node.name, node.op, x.array.name, array.name, window), array))
+    return Quantized(array, view, x.dtype)
+
+
+def average(
+    node: Node, x: Quantized, window: Window, dims: Dims, view: View, counted: tuple[int, int, int, int] | None = None
+) -> Mapped:
+    """The average over windows of `x`, before quantization, for an output of those dims."""
+    scale, zero_point = x.array.scale, x.array.zero_point
+    assert scale is not None and zero_point is not None
+    layer = Map(node.name, node.op, x.array.name, "", window, "average", 0, counted, zero_point)
+    return Mapped(node, layer, Array("", dims, own_roles=image_roles(dims)), view, (scale,))
+
+
+def pool_windows(node: Node, x: Quantized, attributes: dict[str, Any]) -> tuple[Window, Dims, View]:
+    """Window over `x` [N, C, H, W] or [N, C, L], dims of the output, and its view."""
+    sizes = _sizes(node, x)
+    kernel = attributes["kernel_shape"]
+    if len(kernel) != len(sizes) or min(kernel) < 1:
+        raise node.error(f"attribute 'kernel_shape' must be {len(sizes)} positive integers, not {list(kernel)}")
+    if attributes["auto_pad"].startswith("SAME") and any(step != 1 for step in attributes["dilations"]):
+        raise node.unsupported("attribute 'dilations' must be 1 with auto_pad SAME, where ONNX Runtime ignores it")
+    shape = geometry(node, attributes, sizes, kernel)
+    if attributes["auto_pad"].startswith("SAME"):
+        _refuse_skipping(node, shape, sizes, kernel)
+    height, width = (1, *sizes)[-2:]
+    kernel_y, kernel_x = (1, *kernel)[-2:]
+    window = Window((kernel_y, kernel_x), shape.stride, shape.dilation, shape.pads)
+    if any(pad >= size for pad, size in zip(shape.pads, (kernel_y, kernel_x) * 2, strict=True) if pad):
+        raise node.error(f"attribute 'pads' must be smaller than the kernel {list(kernel)}, not {list(shape.pads)}")
+    if attributes["ceil_mode"] and attributes["auto_pad"] in ("NOTSET", "VALID"):
+        window = _rounded_up(window, (height, width))
+    dims, view = bind_image(node, x, x.shape[1], window.output_size(height, width))
+    return window, dims, view
+
+
+def dequantized(node: Node, tensor: Tensor | None) -> Quantized:
+    """The 8-bit tensor behind an input that must be dequantized."""
+    if not isinstance(tensor, Real):
+        raise node.unsupported(f"input must be DequantizeLinear of an 8-bit tensor, not {describe(tensor)}")
+    return tensor.quantized
+
+
+def _rounded_up(window: Window, sizes: tuple[int, int]) -> Window:
+    """The window with pads after rows and columns for one more position, if the last one otherwise leaves some out and
+    the next one begins inside the input or the pads before it."""
+    pads = list(window.pads)
+    for axis, size in enumerate(sizes):
+        before, after = pads[axis], pads[axis + 2]
+        extent, stride = window.dilation[axis] * (window.kernel[axis] - 1) + 1, window.stride[axis]
+        count = -(-(size + before + after - extent) // stride) + 1
+        if (count - 1) * stride >= size + before:
+            count -= 1
+        pads[axis + 2] = (count - 1) * stride + extent - size - before
+    return replace(window, pads=tuple(pads))
+
+
+def _refuse_skipping(node: Node, shape: Geometry, sizes: tuple[int, ...], kernel: tuple[int, ...]) -> None:
+    """Raises UnsupportedError where auto_pad SAME skips what no window needs: ONNX Runtime's pads become negative."""
+    for size, extent, count, stride in zip((1, *sizes)[-2:], (1, *kernel)[-2:], shape.size, shape.stride, strict=True):
+        if (count - 1) * stride + extent < size - 1:
+            raise node.unsupported(f"auto_pad SAME must not skip rows or columns, as strides {shape.stride} do")
+
+
+def _refuse_empty(node: Node, window: Window, sizes: tuple[int, ...]) -> None:
+    """Raises UnsupportedError for a window that has no position inside an input of that height and width."""
+    outputs = window.output_size(*(1, *sizes)[-2:])
+    for axis, size in enumerate((1, *sizes)[-2:]):
+        starts = np.arange(outputs[axis]) * window.stride[axis] - window.pads[axis]
+        taps = starts[:, np.newaxis] + np.arange(window.kernel[axis]) * window.dilation[axis]
+        if not ((taps >= 0) & (taps < size)).any(axis=1).all():
+            raise node.unsupported("windows must not lie in the pads alone")
+
+
+def _whole(node: Node, x: Quantized) -> tuple[Window, Dims, View]:
+    """One window over height and width."""
+    height, width = (1, *_sizes(node, x))[-2:]
+    dims, view = bind_image(node, x, x.shape[1], (1, 1))
+    return Window((height, width)), dims, view
+
+
+def _sizes(node: Node, x: Quantized) -> tuple[int, ...]:
+    if len(x.shape) not in (3, 4):
+        raise node.unsupported(f"input must have 3 or 4 dimensions, not shape {x.shape}")
+    return x.shape[2:]
