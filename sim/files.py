@@ -15,6 +15,9 @@ from systolith.sim.host import check_inputs
 
 __all__ = ["load_arrays", "load_inputs", "save_outputs"]
 
+LONGEST_NAME = 60_000
+"""Bytes of a name; a .npz, which is a .zip, has 65,535 for it and what comes with it."""
+
 
 def load_arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray]:
     """Arrays of a .npz by their names; that of a .npy has the only one of `names`. Raises SystolithError, naming the
@@ -24,7 +27,7 @@ def load_arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray]:
         arrays = dict(data) if isinstance(data, np.lib.npyio.NpzFile) else data
     except OSError as error:
         raise SystolithError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile):
+    except Exception:  # What NumPy and zipfile raise for damaged files has no common base class.
         raise SystolithError(f"{path}: must be a .npy or .npz file of numbers; it is none, or damaged") from None
     if isinstance(arrays, dict):
         return arrays
@@ -48,6 +51,9 @@ def save_outputs(path: Path, outputs: Mapping[str, NDArray]) -> None:
     """Write outputs by name as .npz. Raises SystolithError, and leaves an existing file as it was, if it can't."""
     if path.suffix != ".npz":
         raise SystolithError(f"Outputs must go to a .npz file, not {str(path)!r}")
+    for name in outputs:
+        if "\0" in name or len(name.encode()) > LONGEST_NAME:
+            raise SystolithError(f"Output must have a name that a .npz file can have, not {name!r}")
     buffer = io.BytesIO()
     # Not np.savez, which can't write an array called "file".
     with zipfile.ZipFile(buffer, "w") as archive:

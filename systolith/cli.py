@@ -4,12 +4,16 @@ Bad input is one line on stderr and exit code 2; exit code 1 means that somethin
 --check`, a failed testbench, a missing tool.
 """
 
+import errno
+import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
+from systolith.commands.terminal import printable
 from systolith.config import PRESETS, load_config
 from systolith.errors import SystolithError
 
@@ -28,13 +32,38 @@ Batch = Annotated[int, typer.Option(min=1, help="size of a batch dimension that 
 Seed = Annotated[int, typer.Option(min=0, help="seed of all random choices")]
 
 
+LONGEST = 2000
+"""Characters of an error; names in a model may have any length."""
+
+
 def main() -> None:
     """Entry point: prints a SystolithError as one line, exit code 2."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # Names need not fit the locale.
     try:
-        app()
+        try:
+            app()
+        finally:
+            if sys.stdout:
+                sys.stdout.flush()
     except SystolithError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EPIPE):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # What is still in stdout's buffer goes nowhere.
+        if error.errno == errno.EPIPE:
+            sys.exit(1)
+        _refuse(f"Output cannot be written: {error.strerror}")
+
+
+def _refuse(message: str) -> NoReturn:
+    line = printable(" ".join(message.split()))
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} ... {line[-LONGEST // 2 :]}"
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(2)
 
 
 @app.command()
@@ -128,6 +157,10 @@ def bench(
 ) -> None:
     """Measure layers, or whole networks: cycles, utilization, memory traffic, mismatches."""
     if suite == "layers":
+        if backend != "rtl" or network:
+            raise SystolithError(
+                "Layers must be measured all, on backend rtl: --backend and --network are for networks"
+            )
         from systolith.benchmarks.layers import main as measure
 
         measure(load_config(config))

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from systolith import network
+from systolith.commands.outputs import check_outputs
 from systolith.commands.tables import host_table, percent, show
+from systolith.commands.terminal import say
 from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.isa import INSTRUCTION_BYTES
@@ -24,6 +26,7 @@ def compile_file(path: Path, config: Config, output: Path | None, batch: int, le
 
     if level is not None and level not in LEVELS:
         raise SystolithError(f"Level must be one of {', '.join(LEVELS)}, not {level!r}")
+    check_outputs([output], [path])
     compiled = compile_parts(path, config, batch, strict)
     if level is not None:
         _print_level(compiled, level)
@@ -39,9 +42,9 @@ def _print_level(compiled: "CompiledNetwork", level: str) -> None:
         if len(compiled.parts) > 1:
             print(f"part {index}, on the {'host' if isinstance(part, HostPart) else 'accelerator'}:")
         if isinstance(part, HostPart):
-            print("\n".join(f"{node.op} {node.name}" for node in part.nodes))
+            say("\n".join(f"{node.op} {node.name}" for node in part.nodes))
         else:
-            print(emit(part, level))
+            say(emit(part, level))
 
 
 def _print_summary(output: Path, result: Program | Network) -> None:
@@ -53,7 +56,7 @@ def _print_summary(output: Path, result: Program | Network) -> None:
     hosts = result.host_nodes if isinstance(result, Network) else ()
     code = sum(len(program.code) for program in programs) // INSTRUCTION_BYTES
     weights = sum(len(program.weights) for program in programs)
-    parts = f" in {len(result.parts)} parts" if isinstance(result, Network) else ""
+    parts = f" in {len(result.parts)} parts" if isinstance(result, Network) and hosts else ""
     print(f"{output}: {code:,} instructions, {weights:,} bytes of weights{parts}")
     if hosts:
         show(host_table(hosts))
@@ -62,4 +65,4 @@ def _print_summary(output: Path, result: Program | Network) -> None:
     share = f" ({percent(macs / all_macs)})" if all_macs else ""
     print(f"multiply-accumulates on the accelerator: {macs:,} of {all_macs:,}{share}")
     for program in programs:
-        print(f"\n{memory_map(program.meta)}")
+        say(f"\n{memory_map(program.meta)}")

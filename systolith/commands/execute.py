@@ -1,13 +1,14 @@
 """`systolith run`: a program, or an ONNX file compiled on the way, on one of the backends."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from systolith import network
+from systolith.commands.outputs import check_outputs
 from systolith.commands.tables import host_table, layer_table, show
+from systolith.commands.terminal import say
 from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.network import Network
@@ -31,11 +32,7 @@ class Files:
 
     def check(self) -> None:
         """Raises SystolithError if something could not be written at the end of a long run."""
-        for path in (self.output, self.report, self.waves):
-            if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-                raise SystolithError(f"{path}: cannot be written: '{path.parent}' must be a folder that can be written")
-            if path is not None and path.is_dir():
-                raise SystolithError(f"{path}: cannot be written: it must be a file, not a folder")
+        check_outputs([self.output, self.report, self.waves], [self.source, self.inputs])
         if self.output is not None and self.output.suffix != ".npz":
             raise SystolithError(f"Outputs must go to a .npz file, not '{self.output}'")
 
@@ -73,7 +70,7 @@ def run_file(files: Files, config: Config, backend: str, check: bool, batch: int
 
 def load_network(source: Path, config: Config, batch: int) -> Program | Network:
     """What a .slp file holds, or what an .onnx file compiles to."""
-    if source.suffix == ".onnx":
+    if source.suffix.lower() == ".onnx":
         from systolith.compiler.network import compile_network
 
         return compile_network(source, config, batch)
@@ -96,4 +93,4 @@ def _print_totals(report: dict[str, Any], found: "Check | None") -> None:
         reference = "not compared" if found.onnxruntime is None else f"{found.onnxruntime} mismatches"
         print(f"check: golden {found.golden} mismatches, ONNX Runtime {reference}")
         for note in found.notes:
-            print(f"note: {note}")
+            say(f"note: {note}")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from systolith.commands.outputs import check_outputs
 from systolith.errors import SystolithError
 from systolith.program import write_whole
 
@@ -39,6 +40,7 @@ def quantize_file(path: Path, output: Path, calibration: Path, labels: Path | No
 
     if output.suffix != ".onnx":
         raise SystolithError(f"Quantized model must go to a .onnx file, not '{output}'")
+    check_outputs([output], [path, calibration, labels])
     model = read_model(path, oldest=OLDEST_OPSET)
     stored = {tensor.name for tensor in model.graph.initializer}
     ports = [port for port in model.graph.input if port.name not in stored]

@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from systolith.commands.terminal import printable
 from systolith.network import HostNode
 
 __all__ = ["host_table", "layer_table", "percent", "show"]
@@ -16,20 +17,21 @@ WIDTH = 140
 
 def show(table: Table) -> None:
     """Print it; a pipe or a file gets the whole width."""
-    console = Console(highlight=False)
-    (console if console.is_terminal else Console(width=WIDTH, highlight=False)).print(table)
+    width = None if Console().is_terminal else WIDTH
+    # Names may have brackets and colons, which mean nothing here.
+    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
 
 
 def layer_table(report: dict[str, Any]) -> Table:
     """Layers of a run's report, and their sum."""
     table = Table(
-        title=f"{report['model'] or 'network'} on {report['config']}, backend {report['backend']}",
+        title=f"{printable(report['model']) or 'network'} on {report['config']}, backend {report['backend']}",
         caption="cycles of a layer: from the end of the one before to its own end",
     )
     for title in ("layer", "op", "MACs", "cycles", "utilization"):
         table.add_column(title, justify="left" if title in ("layer", "op") else "right")
     for layer in report["layers"]:
-        table.add_row(layer["name"], layer["op"], f"{layer['macs']:,}", _count(layer["cycles"]),
+        table.add_row(printable(layer["name"]), layer["op"], f"{layer['macs']:,}", _count(layer["cycles"]),
                       percent(layer["utilization"]))  # fmt: skip
     table.add_section()
     table.add_row("all", "", f"{report['macs']:,}", _count(report["cycles"]), percent(report["utilization"]))
@@ -42,7 +44,7 @@ def host_table(nodes: Iterable[HostNode]) -> Table:
     for title in ("operator", "node", "MACs", "why"):
         table.add_column(title, justify="right" if title == "MACs" else "left", overflow="fold")
     for node in nodes:
-        table.add_row(node.op, node.name, f"{node.macs:,}", node.reason)
+        table.add_row(printable(node.op), printable(node.name), f"{node.macs:,}", printable(node.reason))
     return table
 
 

@@ -1,6 +1,8 @@
 """The command line: what commands write; bad input is one line and exit code 2, with existing files as they were."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from split_models import MODELS
 
-from systolith import PRESETS, cli
+from systolith import PRESETS, SystolithError, cli
 from systolith.compiler.emit import LEVELS
 
 TINY = PRESETS["tiny4"]
@@ -231,6 +233,7 @@ def test_missing_files(systolith, tmp_path, compiled):
         ("x.npz", {"x": np.zeros((1, 3, 6, 5), np.int8), "z": np.zeros(1)}, "there is no 'z'"),
         ("x.npy", b"", "must be a .npy or .npz file"),
         ("x.npy", b"\x93NUMPY\x01\x00", "must be a .npy or .npz file"),
+        ("x.npy", b"\x93NUMPY\x01\x00\x18\x00{'descr': '|O'}\0((((    \n", "must be a .npy or .npz file"),
         ("x.npz", b"PK\x03\x04 not a zip file", "must be a .npy or .npz file"),
         ("x.npy", np.array([{"a": 1}], dtype=object), "must be a .npy or .npz file"),
     ],
@@ -279,12 +282,127 @@ def test_outputs_that_cannot_be_written(systolith, net, compiled, tmp_path):
     assert (tmp_path / "file").read_text() == "before"
 
 
+def test_outputs_are_other_files_than_inputs(systolith, net, compiled, tmp_path):
+    """A model, its samples or its program are never replaced by what is made of them; nor one output by the other."""
+    before = {path: path.read_bytes() for path in (net, compiled)}
+    (tmp_path / "link.slp").symlink_to(compiled)
+    refused(systolith("compile", net, "-c", "tiny4", "-o", net), "net.onnx: must be another file than one that the")
+    refused(systolith("quantize", net, "-o", net, "--calibration", compiled), "must be another file than one that the")
+    run = ["run", compiled, "-c", "tiny4", "--backend", "isa"]
+    refused(systolith(*run, "--report", tmp_path / "link.slp"), "link.slp: must be another file than one that the")
+    np.savez(tmp_path / "x.npz", x=np.zeros((1, 3, 6, 5), np.int8))
+    inputs = ["--input", tmp_path / "x.npz"]
+    refused(systolith(*run, *inputs, "--output", tmp_path / "x.npz"), "must be another file than one that the command")
+    refused(systolith(*run, "--output", tmp_path / "y.npz", "--report", tmp_path / "y.npz"), "the command writes")
+    assert systolith(*run, "--output", tmp_path / "x.npz")[0] == 0
+    assert before == {path: path.read_bytes() for path in before}
+    assert not (tmp_path / "y.npz").exists()
+
+
+def test_a_folder_for_the_output_is_looked_at_before_the_work(systolith, net, tmp_path, monkeypatch):
+    def nothing(*_):
+        raise AssertionError("the work must not begin")
+
+    monkeypatch.setattr("systolith.compiler.network.compile_parts", nothing)
+    monkeypatch.setattr("systolith.compiler.frontend.file.read_model", nothing)
+    for place in (tmp_path / "none" / "x.onnx", tmp_path):
+        refused(systolith("compile", net, "-c", "tiny4", "-o", place), "cannot be written")
+    refused(systolith("quantize", net, "-o", tmp_path / "none" / "x.onnx", "--calibration", net), "cannot be written")
+
+
+ODD = "[/]a[bold]:smile: \x1b[31m\a\u202e\n\u00e9"
+"""A name as a file may have it: what tables take for markup, what terminals obey, what ASCII lacks."""
+SHOWN = "[/]a[bold]:smile: \\x1b[31m\\x07\\u202e\\n"
+
+
+def odd_names(proto: onnx.ModelProto) -> bytes:
+    for node in proto.graph.node:
+        node.name = ODD + node.name
+    proto.graph.name = ODD
+    return proto.SerializeToString()
+
+
+def test_names_do_nothing_to_the_terminal(systolith, tmp_path):
+    path, program = tmp_path / "odd.onnx", tmp_path / "odd.slp"
+    split = onnx.load_model_from_string(MODELS["middle"][0]().model("net"))
+    for proto, arguments in [
+        (model(), ["run", program, "-c", "tiny4", "--backend", "isa", "--check"]),
+        (model(), ["compile", path, "-c", "tiny4", "--emit", "graph"]),
+        (split, ["run", program, "-c", "tiny4", "--backend", "golden", "--check"]),
+        (split, ["compile", path, "-c", "tiny4", "--emit", "graph"]),
+    ]:
+        path.write_bytes(odd_names(proto))
+        assert systolith("compile", path, "-c", "tiny4", "-o", program)[0] == 0
+        code, out, err = systolith(*arguments)
+        assert (code, err) == (0, "")
+        assert SHOWN[:20] in out
+        assert all(c.isprintable() for line in out.split("\n") for c in line)
+    path.write_bytes(odd_names(model(group=2)))
+    result = systolith("compile", path, "-c", "tiny4", "-o", program)
+    refused(result, "[/]a[bold]:smile: \\x1b[31m\\x07\\u202e \u00e9layer")
+    assert all(c.isprintable() for c in result[2][:-1])
+
+
+def test_a_long_name_is_cut(systolith, tmp_path):
+    proto = model(group=2)
+    proto.graph.node[0].name = "n" * 100_000
+    (tmp_path / "long.onnx").write_bytes(proto.SerializeToString())
+    result = systolith("compile", tmp_path / "long.onnx", "-c", "tiny4", "--emit", "graph")
+    refused(result, "long.onnx: ", "nnn ... nnn", "attribute 'group'")
+    assert len(result[2]) < 2100
+
+
+@pytest.mark.parametrize("name", ["a\0b", "n" * 70_000])
+def test_outputs_that_no_npz_has(tmp_path, name):
+    from systolith.sim.files import save_outputs
+
+    with pytest.raises(SystolithError, match="Output must have a name that a .npz file can have"):
+        save_outputs(tmp_path / "y.npz", {name: np.zeros(1)})
+    assert not (tmp_path / "y.npz").exists()
+    save_outputs(tmp_path / "y.npz", {"n" * 50_000: np.zeros(1), "../\u6f22": np.ones(2)})
+    with np.load(tmp_path / "y.npz") as outputs:
+        assert list(outputs) == ["n" * 50_000, "../\u6f22"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_locale(net, tmp_path, encoding):
+    """What a terminal's encoding lacks is escaped."""
+    proto = model()
+    proto.graph.node[0].name = "caf\u00e9\u6f22"
+    (tmp_path / "net.onnx").write_bytes(proto.SerializeToString())
+    done = command("compile", net, "-c", "tiny4", "-o", tmp_path / "x.slp", env={"PYTHONIOENCODING": encoding})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert {"ascii": rb"caf\xe9\u6f22", "latin-1": b"caf\xe9\\u6f22"}.get(encoding, b"caf\xc3\xa9") in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["compile", "net.onnx", "-c", "tiny4", "--emit", "asm"], ["doctor"]])
+def test_output_that_nobody_takes(net, arguments):
+    """A full disk is said in one line; a reader that has gone is nothing to talk about."""
+    arguments = [net if name == "net.onnx" else name for name in arguments]
+    with open("/dev/full", "wb") as full:
+        done = command(*arguments, stdout=full)
+    assert (done.returncode, done.stderr) == (2, b"error: Output cannot be written: No space left on device\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as pipe:
+        done = command(*arguments, stdout=pipe)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def command(*arguments, env=None, stdout=subprocess.PIPE) -> subprocess.CompletedProcess:
+    """The command line in a process of its own."""
+    return subprocess.run([sys.executable, "-m", "systolith.cli", *map(str, arguments)], stdout=stdout,
+                          stderr=subprocess.PIPE, env={**os.environ, **(env or {})}, check=False)  # fmt: skip
+
+
 def test_choices_are_named(systolith, net, compiled):
     refused(systolith("run", compiled, "-c", "tiny4", "--backend", "fpga"), "must be one of golden, isa, rtl, cocotb")
     refused(systolith("compile", net, "-c", "tiny4", "--emit", "dot"), "must be one of graph, tiles, schedule, asm")
     refused(systolith("compile", net, "-c", "tiny4"), "--output FILE or --emit LEVEL")
     refused(systolith("verify", "-c", "tiny4", "--bench", "nothing"), "Testbench must be one of ", "not 'nothing'")
     refused(systolith("run", compiled, "-c", "nothing"), "Configuration must be one of tiny4, ")
+    refused(systolith("bench", "--suite", "tiny", "--backend", "fpga"), "must be one of golden, isa, rtl, cocotb")
+    refused(systolith("bench", "--network", "resnet8"), "--backend and --network are for networks")
 
 
 def test_doctor(systolith, monkeypatch):
