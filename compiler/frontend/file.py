@@ -1,5 +1,7 @@
 """Reads an ONNX file, the first step of the front end: what comes out is whole, checked by ONNX and self-contained."""
 
+import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -8,7 +10,7 @@ import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
-from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor
+from onnx.external_data_helper import load_external_data_for_tensor
 
 from systolith.compiler.frontend.order import sort_nodes
 from systolith.errors import SystolithError
@@ -47,6 +49,8 @@ def read_model(source: Path | bytes, where: str | None = None, oldest: int = OLD
         raise SystolithError(
             f"{where}: must be an ONNX model with at least one node; found none (is this file ONNX, and whole?)"
         )
+    if not model.graph.output:
+        raise SystolithError(f"{where}: graph '{model.graph.name}' must have at least one output; it has none")
     _check_opset(model, where, oldest)
     if model.functions:
         model = _refuse_failure(where, lambda: onnx.inliner.inline_local_functions(model))
@@ -101,22 +105,33 @@ def _load_external_data(model: ModelProto, folder: Path | None, where: str) -> N
     for tensor in _tensors(model):
         if tensor.data_location != TensorProto.EXTERNAL:
             continue
-        location = ExternalDataInfo(tensor).location
+        location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
         subject = f"{where}: initializer '{tensor.name}': external data '{location}'"
         if folder is None:
             raise SystolithError(f"{subject} needs the model's folder; give the model as a file")
         root = folder.resolve()
-        path = (root / location).resolve()
-        if not location or not path.is_relative_to(root):
+        path = _inside(root, location)
+        if path is None:
             raise SystolithError(f"{subject} must lie in the model's folder")
-        if not path.is_file():
+        if not os.path.isfile(path):  # Path.is_file raises for names that are too long.
             raise SystolithError(f"{subject} must be a file beside the model; there is none")
         try:
-            load_external_data_for_tensor(tensor, str(root))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Keys of external data that mean nothing.
+                load_external_data_for_tensor(tensor, str(root))
         except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
             raise SystolithError(f"{subject} cannot be read: {' '.join(str(error).split())[:200]}") from None
         tensor.data_location = TensorProto.DEFAULT
         del tensor.external_data[:]
+
+
+def _inside(root: Path, location: str) -> Path | None:
+    """The file at `location`, if that is a path within `root`."""
+    try:
+        path = (root / location).resolve()
+    except (OSError, RuntimeError, ValueError):  # A loop of links, a NUL.
+        return None
+    return path if location and path.is_relative_to(root) else None
 
 
 def _tensors(model: ModelProto) -> list[TensorProto]:

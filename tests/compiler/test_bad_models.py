@@ -279,6 +279,12 @@ def test_graphs():
     assert "input 'x' must be float32, int8 or uint8, not int16" in refusal(model.SerializeToString())
 
 
+def test_no_outputs():
+    model = qlinear_conv()
+    del model.graph.output[:]
+    assert refusal(model.SerializeToString()) == "net.onnx: graph 'net' must have at least one output; it has none"
+
+
 def test_cycles():
     """The nodes of one are named; what leads to it is not."""
     model = qlinear_conv()
@@ -349,6 +355,39 @@ def test_external_data(tmp_path):
         tensor.external_data[0].value = "link.bin"
     path.write_bytes(model.SerializeToString())
     assert "external data 'link.bin' must lie in the model's folder" in refusal(path)
+
+
+@pytest.mark.parametrize(("key", "value", "message"), [
+    ("offset", "-1", "external data 'w.bin' cannot be read: External data offset must be non-negative"),
+    ("offset", "one", "external data 'w.bin' cannot be read: invalid literal"),
+    ("offset", "999", "external data 'w.bin' cannot be read: External data offset (999) exceeds file size"),
+    ("length", "-1", "external data 'w.bin' cannot be read: External data length must be non-negative"),
+    ("length", "", "external data 'w.bin' cannot be read: invalid literal"),
+    ("length", "999", "external data 'w.bin' cannot be read: External data length (999) exceeds"),
+    ("location", "", "external data '' must lie in the model's folder"),
+    ("location", "a\0b", "external data 'a\0b' must lie in the model's folder"),
+    ("location", "a" * 300, "aaa' must be a file beside the model; there is none"),
+    ("location", "loop", "external data 'loop' must lie in the model's folder"),
+    ("location", ".", "external data '.' must be a file beside the model; there is none")])  # fmt: skip
+def test_places_of_external_data(tmp_path, key, value, message):
+    path = tmp_path / "model.onnx"
+    onnx.save_model(qlinear_conv(), str(path), save_as_external_data=True, location="w.bin", size_threshold=0)
+    (tmp_path / "loop").symlink_to("loop")
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            entry.value = value if entry.key == key else entry.value
+    path.write_bytes(model.SerializeToString())
+    assert message in refusal(path)
+
+
+def test_what_external_data_has_beside_its_place(tmp_path):
+    path = tmp_path / "model.onnx"
+    onnx.save_model(qlinear_conv(), str(path), save_as_external_data=True, location="w.bin", size_threshold=0)
+    model = onnx.load(path, load_external_data=False)
+    model.graph.initializer[0].external_data.add(key="colour", value="red")
+    path.write_bytes(model.SerializeToString())
+    assert len(import_model(path).layers) == 1
 
 
 def test_attributes_of_other_types():

@@ -356,7 +356,7 @@ def test_a_long_name_is_cut(systolith, tmp_path):
 def test_outputs_that_no_npz_has(tmp_path, name):
     from systolith.sim.files import save_outputs
 
-    with pytest.raises(SystolithError, match="Output must have a name that a .npz file can have"):
+    with pytest.raises(SystolithError, match="Output must have a name that a"):
         save_outputs(tmp_path / "y.npz", {name: np.zeros(1)})
     assert not (tmp_path / "y.npz").exists()
     save_outputs(tmp_path / "y.npz", {"n" * 50_000: np.zeros(1), "../\u6f22": np.ones(2)})
