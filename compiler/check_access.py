@@ -44,12 +44,14 @@ def touched_cells(program: list[Instruction], config: Config, regions: Mapping[R
     }
     for index, instruction in enumerate(program):
         name = instruction.form.name
+        where = f"Instruction {index} ({name})"
+        if instruction.unit == Unit.DEPTHWISE and not config.dw_taps:
+            raise SystolithError(f"{where} must run on a configuration with a depthwise unit, dw_taps is 0")
         if name in kinds:
-            where = f"Instruction {index} ({name})"
             yield kinds[name](instruction, constants[instruction.unit], config, regions, where)
         else:
             if instruction.form.opcode == Opcode.CONFIG:
-                group = instruction.form.name.split(".")[-1]
+                group = name.split(".")[-1]
                 constants[instruction.unit].update({f"{group}.{k}": v for k, v in instruction.values.items()})
             yield []
 
@@ -60,14 +62,19 @@ def _load_weights(i: Instruction, _, config: Config, regions, where: str) -> lis
     cells = i["sram"] + np.arange(i["words"])
     if i["target"]:
         cells = np.unique(check_sram(where, cells, 8 * config.param_depth, "parameter") // 8)
-        return [Cells("parameter SRAM", True, cells, Unit.LOAD_W)]
-    return [Cells("weight SRAM", True, check_sram(where, cells, config.weight_depth, "weight"), Unit.LOAD_W)]
+        written = Cells("parameter SRAM", True, cells, Unit.LOAD_W)
+    else:
+        written = Cells("weight SRAM", True, check_sram(where, cells, config.weight_depth, "weight"), Unit.LOAD_W)
+    read = bytes_of(np.array([i["offset"]]), i["words"] * config.array, config)
+    return [written, Cells(Region(i["region"]), False, read, Unit.LOAD_W)]
 
 
 def _load_activations(i: Instruction, c, config: Config, regions, where: str) -> list[Cells]:
     check_positive(where, rows=i["rows"], cols=i["cols"], length=c["window.length"], step=c["window.step"])
     if c["window.lane"] + c["window.length"] > config.array:
-        raise SystolithError(f"{where} must write lanes below {config.array}, not {c['lane']} + {c['length']}")
+        raise SystolithError(
+            f"{where} must write lanes below {config.array}, not {c['window.lane']} + {c['window.length']}"
+        )
     lines = np.arange(i["rows"])
     found = [Cells("activation SRAM", True, _rectangle(where, i, c["window.row_stride"], config), Unit.LOAD_A)]
     y = i["y0"] + lines * c["source.row_step"]
@@ -100,8 +107,6 @@ def _execute(i: Instruction, c, config: Config, _, where: str) -> list[Cells]:
 
 
 def _depthwise(i: Instruction, c, config: Config, _, where: str) -> list[Cells]:
-    if not config.dw_taps:
-        raise SystolithError(f"{where} must run on a configuration with a depthwise unit, dw_taps is 0")
     check_positive(where, rows=i["rows"], cols=i["cols"], kernel_y=c["kernel.kernel_y"], kernel_x=c["kernel.kernel_x"])
     half = check_half(where, i["acc"], i["acc"] + i["rows"] * i["cols"] - 1, config.dw_depth)
     weights = i["weight"] + np.arange(c["kernel.kernel_y"] * c["kernel.kernel_x"])
@@ -121,6 +126,8 @@ def _store(i: Instruction, c, config: Config, regions, where: str) -> list[Cells
     starts = (i["offset"] + np.arange(i["rows"]) * c["target.row_pitch"]) % OFFSETS
     count = i["cols"] * config.array
     check_region(where, i["region"], starts, count, regions)
+    if i["region"] == Region.CODE:
+        raise SystolithError(f"{where} must not write region CODE, which is read ahead of it")
     return [
         Cells("activation SRAM", False, _rectangle(where, i, c["target.row_stride"], config), Unit.STORE),
         Cells(Region(i["region"]), True, bytes_of(starts, count, config), Unit.STORE),

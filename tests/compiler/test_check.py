@@ -311,3 +311,42 @@ def test_memory_is_checked_as_sram_is():
     index = max(i for i, instruction in enumerate(code) if instruction.form.name == "LOAD.A")
     late = replace(code[index], values={**code[index].values, "region": Region.OUTPUT, "offset": 0, "sram": 500})
     refused([*code[:-1], replace(late, signal=0, wait=0), code[-1]], "race in", program)
+
+
+def test_weights_may_come_from_what_a_store_writes():
+    """LOAD.W of a region that STORE writes to needs its token, like any other read of memory."""
+    target = make("CONFIG.STORE.target", row_pitch=0, row_stride=0)
+    store = {"region": Region.SCRATCH, "offset": 0, "sram": 0, "rows": 1, "cols": 1}
+    load = {"region": Region.SCRATCH, "offset": 0, "sram": 0, "words": 1}
+    for to in (0, 1):
+        code = [target, make("STORE", **store), make("LOAD.W", target=to, **load), make("END")]
+        with pytest.raises(SystolithError, match=r"Instruction 2 \(LOAD.W\) must wait .* race in region SCRATCH"):
+            check(encode_program(code), TINY, {Region.SCRATCH: 64})
+        code[1:3] = make("STORE", 0, W, **store), make("LOAD.W", T, target=to, **load)
+        check(encode_program(code), TINY, {Region.SCRATCH: 64})
+
+
+def test_code_is_not_written():
+    """Instructions are fetched ahead, and no token says how far."""
+    code = [
+        make("CONFIG.STORE.target", row_pitch=0, row_stride=0),
+        make("STORE", region=Region.CODE, offset=0, sram=0, rows=1, cols=1),
+        make("END"),
+    ]
+    with pytest.raises(SystolithError, match=r"Instruction 1 \(STORE\) must not write region CODE"):
+        check(encode_program(code), TINY, {Region.CODE: 48})
+
+
+def test_constants_of_a_unit_that_is_not_there():
+    """Dispatch refuses them, whether the unit works or not."""
+    code = [make("CONFIG.DEPTHWISE.input", height=4, width=4, row_stride=4, zero_point=0), make("END")]
+    refused(code, r"Instruction 0 \(CONFIG.DEPTHWISE.input\) must run on a configuration with a depthwise unit")
+    check(encode_program(code), replace(TINY, dw_taps=1), {})
+
+
+def test_lanes_of_a_load():
+    """The message has the numbers of the instruction."""
+    code = list(decode_program(small_program().code))
+    index = next(i for i, instruction in enumerate(code) if instruction.form.name == "CONFIG.LOAD_A.window")
+    code[index] = replace(code[index], values={**code[index].values, "lane": 3, "length": 4})
+    refused(code, r"\(LOAD.A\) must write lanes below 4, not 3 \+ 4")
