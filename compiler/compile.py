@@ -13,6 +13,7 @@ from systolith.compiler.memory import Place
 from systolith.compiler.order import ordered
 from systolith.compiler.passes.fuse import fuse
 from systolith.compiler.passes.lower import lower
+from systolith.compiler.passes.separate import separate
 from systolith.compiler.plan import Planned, plan_graph
 from systolith.compiler.report import describe
 from systolith.compiler.schedule import schedule
@@ -24,7 +25,7 @@ from systolith.program import Layout, Program, Tensor
 
 __all__ = ["PASSES", "Compiled", "compile_graph", "compile_levels", "compile_model", "compile_source", "prepare"]
 
-PASSES: tuple[Callable[[Graph, Config], Graph], ...] = (fuse, lower)
+PASSES: tuple[Callable[[Graph, Config], Graph], ...] = (fuse, separate, lower)
 """What makes an imported graph one for a configuration, in order."""
 
 

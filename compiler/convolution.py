@@ -64,16 +64,16 @@ def plain(graph: Graph, index: int, layer: Conv, array: int) -> Job:
 
 
 def made_size(graph: Graph, layer: Conv) -> tuple[int, int]:
-    """Rows and columns that have to be made: with a pool a whole number of its strides. Raises SystolithError for a
-    pool whose windows overlap or are padded."""
+    """Rows and columns that have to be made: with a pool a whole number of its strides, and what the last window reads
+    beyond that. Raises SystolithError for a pool that is padded, or whose windows overlap in other rows."""
     _, _, rows, cols = graph.values[layer.output].dims
     pool = layer.pool
     if pool is None:
         return rows, cols
     reach = [d * (k - 1) + 1 for k, d in zip(pool.kernel, pool.dilation, strict=True)]
-    if reach[0] > pool.stride[0] or reach[1] > pool.stride[1] or any(pool.pads):
+    if reach[0] > pool.stride[0] or (reach[1] > pool.stride[1] and pool.stride[0] > 1) or any(pool.pads):
         raise SystolithError(f"Layer '{layer.name}' must have a fused pool of windows side by side, not {pool}")
-    return rows * pool.stride[0], cols * pool.stride[1]
+    return rows * pool.stride[0], cols * pool.stride[1] + max(reach[1] - pool.stride[1], 0)
 
 
 def touched_blocks(out_channels: int, channels: int, groups: int, array: int) -> tuple[tuple[int, ...], int]:

@@ -71,7 +71,8 @@ def costs(job: Job, config: Config, shape: Shape) -> Costs:
         loads * max(words * word, lines * burst) for words, lines in zip(shape.inputs, shape.lines, strict=True)
     ]
     sizes = shape.sizes
-    lane_cycles = array / config.sfu_lanes * (job.taps + (job.operand is not None) if job.unit == Unit.SFU else 1)
+    own_read = job.unit == Unit.SFU and job.operand is not None
+    lane_cycles = array / config.sfu_lanes * (job.reads + own_read)
     tile_work = _work(job, config, shape, lane_cycles)
     block_words = sum(job.weight_words(box, array) for box in shape.boxes)
     block_load = block_words * array / config.axi_bytes
@@ -123,10 +124,10 @@ def _operands(job: Job, shape: Shape, word: float, burst: float) -> float:
 
 def _stores(job: Job, shape: Shape, word: float) -> float:
     """Cycles of the store unit: a tile of whole rows is one piece, other tiles are one for each row."""
-    cycles, (pool_y, pool_x) = 0.0, job.pool
+    cycles = 0.0
     for height in shape.heights:
         for width in shape.widths:
-            rows, cols = height // pool_y, width // pool_x
+            rows, cols = job.pooled(height, width)
             lines, words = (1, rows * cols) if width == job.cols else (rows, cols)
             cycles += lines * (words * word + STORE_LINE)
     return job.images * job.out_blocks * cycles

@@ -70,7 +70,7 @@ class Finish:
         """One SFU step for each part of the tile, and a store if the output is in memory. Steps among the parts, which
         load what the next part needs, stay where they are."""
         (pool_y, pool_x), strides, target = self.job.pool, self.job.target, self.target
-        rows, cols = tile.rows // pool_y, tile.cols // pool_x
+        rows, cols = self.job.pooled(tile.rows, tile.cols)
         word = tile.image * strides.image + block * strides.block
         word += tile.oy // pool_y * strides.row + tile.ox // pool_x * strides.column
         if target.sram is None:

@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,8 +85,8 @@ class Job:
     groups of its channels touch. Positions outside the input read as `pad_value`.
 
     `weights`: int8 [output block, ky, kx, block, input channel, output channel], for DEPTHWISE [output block, ky, kx,
-    1, channel]. The SFU leaves one output of each `pool` (rows, columns). `source` and `target` are the strides of the
-    input (before gathering, if there is a `gather`) and of the output.
+    1, channel]. The SFU leaves one output of each `pool` (rows, columns), whose windows may read `lap` columns more.
+    `source` and `target` are the strides of the input (before gathering, if there is a `gather`) and of the output.
     """
 
     index: int
@@ -124,6 +125,24 @@ class Job:
     def weight_words(self, box: Box, array: int) -> int:
         """Words of weight SRAM that a box needs."""
         return {Unit.EXECUTE: box.tiles * array, Unit.DEPTHWISE: box.tiles, Unit.SFU: 0}[self.unit]
+
+    @property
+    def lap(self) -> int:
+        """Columns that neighbouring windows of the pool share; then every tile has whole rows."""
+        window = self.layer.pool if isinstance(self.layer, Conv) else None
+        return max((window.kernel[1] - 1) * window.dilation[1] + 1 - window.stride[1], 0) if window else 0
+
+    @property
+    def reads(self) -> float:
+        """Values that the SFU reads for each position of a tile, without a second operand."""
+        if self.unit == Unit.SFU:
+            return self.taps
+        window = self.layer.pool if isinstance(self.layer, Conv) else None
+        return prod(window.kernel) / prod(window.stride) if window else 1.0
+
+    def pooled(self, rows: int, cols: int) -> tuple[int, int]:
+        """Rows and columns that the SFU leaves of a tile."""
+        return rows // self.pool[0], (cols - self.lap) // self.pool[1]
 
     def capacity(self, config: Config) -> int:
         """Most outputs in a tile: half of the unit's accumulators; the SFU alone keeps to the array's grain."""

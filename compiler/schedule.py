@@ -113,8 +113,8 @@ class _Layer:
         layer = self.job.layer
         if isinstance(layer, Conv):
             word = yield from self.streams.load_channels(self.job, layer, block)
-            (pool_y, pool_x), rows, cols = self.job.pool, tile.rows, tile.cols
-            yield 0, rows // pool_y, 0, cols // pool_x, word
+            rows, cols = self.job.pooled(tile.rows, tile.cols)
+            yield 0, rows, 0, cols, word
         else:
             for part in regions(self.job, layer, (tile.oy, tile.rows), (tile.ox, tile.cols)):
                 word = yield from self.streams.load_alike(self.job, part.bias, part.scale)

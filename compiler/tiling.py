@@ -86,10 +86,10 @@ def choose_plan(job: Job, config: Config, room: Room, slack: float = 0.0) -> Pla
     SRAM, if nothing fits."""
     _check_steps(job, config)
     found: list[Plan] = []
-    columns = job.cols // job.pool[1]
+    columns = 1 if job.lap else job.cols // job.pool[1]
     useful, count = 0, -(-job.cols // min(job.capacity(config), MAX_COUNT))
     while count <= columns and useful < 2:
-        widths = tuple(job.pool[1] * width for width in _balanced(columns, count))
+        widths = tuple(job.cols // columns * width for width in _balanced(columns, count))
         plans = list(_plans(job, config, room, widths))
         found += plans
         useful += bool(plans)
@@ -207,7 +207,7 @@ def _staging(job: Job, room: Room, heights, widths, boxes, keep: Keep, rounds):
         Keep.TILE: lambda: _tile_words(job, heights, widths, [replace(whole(job), blocks=(0, depth))]),
         Keep.BOX: lambda: _tile_words(job, heights, widths, boxes),
     }[keep]()
-    tile_out = height // job.pool[0] * (width // job.pool[1]) if room.staged else 0
+    tile_out = prod(job.pooled(height, width)) if room.staged else 0
     tile_second = prod(job.operand.size(height, width)) if job.operand and room.fetched else 0
     most = {Keep.RESIDENT: 0, Keep.IMAGE: min(job.images * len(set(rounds)), 2), Keep.TILE: 3, Keep.BOX: 3}[keep]
     for count_in, count in ((most, 3), (min(most, 2), 3), (min(most, 2), 2), (min(most, 2), 1), (min(most, 1), 1)):

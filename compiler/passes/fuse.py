@@ -1,7 +1,8 @@
 """Fuses maps into the layer before them: what the special function unit does on the way costs no pass of its own.
 
 A map that reads one value at a time is a table. It joins the convolution or map that makes its input; an addition joins
-the later of two convolutions; a maximum over windows that do not overlap joins a convolution. Nothing changes a result.
+the later of two convolutions; a maximum joins a convolution if its windows do not overlap, or only within a row.
+Nothing changes a result.
 """
 
 from collections import Counter
@@ -16,7 +17,7 @@ from systolith.compiler.jobs import LARGEST_STEP
 from systolith.config import Config
 from systolith.numerics import look_up, requantize
 
-__all__ = ["fuse"]
+__all__ = ["can_pool", "fuse", "readers_of"]
 
 BYTES = np.arange(256, dtype=np.uint8).view(np.int8)
 """Every int8, at the place of its entry in a table."""
@@ -25,7 +26,7 @@ BYTES = np.arange(256, dtype=np.uint8).view(np.int8)
 def fuse(graph: Graph, config: Config) -> Graph:
     """The graph with maps fused into the layers before them, and without copies that change nothing."""
     graph = _without_copies(graph)
-    readers, layers, maker = _readers(graph), [], {}
+    readers, layers, maker = readers_of(graph), [], {}
     for layer in graph.layers:
         fused = _fused(graph, layer, layers, maker, readers, config)
         if fused is None:
@@ -66,7 +67,7 @@ def _joined(graph: Graph, first: Layer, layer: Map, name: str, config: Config) -
         table = _pointwise(layer)
         if layer.window.is_plain:
             return _with_table(first, table, layer.output)
-        if isinstance(first, Conv) and _can_pool(first, layer, config):
+        if isinstance(first, Conv) and can_pool(graph, first, layer, config):
             pooled = replace(first, pool=layer.window)
             return _with_table(pooled, table, layer.output)
         return None
@@ -91,17 +92,26 @@ def _with_table(first: Conv | Map, table: NDArray[np.int8], output: str) -> Conv
     return replace(first, output=output, table=None if (table == BYTES).all() else table)
 
 
-def _can_pool(first: Conv, layer: Map, config: Config) -> bool:
+def can_pool(graph: Graph, first: Conv, layer: Map, config: Config) -> bool:
     """Whether a convolution can take the maximum over the windows of `layer` as it leaves the accumulators, of
-    which each half must hold at least two windows."""
+    which each half must hold at least two windows, or whole rows where windows of one row overlap."""
     window = layer.window
     half = min(config.acc_half, config.dw_half) if config.dw_taps else config.acc_half
     if 2 * prod(window.stride) > half or max(window.stride) > LARGEST_STEP:
         return False
     reaches = [d * (k - 1) + 1 for k, d in zip(window.kernel, window.dilation, strict=True)]
-    apart = all(reach <= stride for reach, stride in zip(reaches, window.stride, strict=True))
+    whole = reaches[0] == window.stride[0] == 1 and _fits_rows(graph, first, config, half)
+    apart = reaches[0] <= window.stride[0] and (reaches[1] <= window.stride[1] or whole)
     rising = first.table is None or bool((np.diff(np.roll(first.table, 128).astype(int)) >= 0).all())
     return layer.reduce == "max" and apart and rising and not (any(window.pads) or first.pool or first.add)
+
+
+def _fits_rows(graph: Graph, first: Conv, config: Config, half: int) -> bool:
+    """Whether a convolution can be made in tiles of whole rows: half of the accumulators holds one, and half of the
+    activation SRAM the input of one."""
+    width, cols = graph.values[first.input].dims[3], graph.values[first.output].dims[3]
+    kernel_y = first.weights.shape[2]
+    return cols <= half and kernel_y * width + cols <= config.act_depth // 2
 
 
 def _addition(graph: Graph, layer: Map, add: Add, name: str) -> Add | None:
@@ -167,7 +177,7 @@ def _renamed(layer: Layer, names: dict[str, str]) -> Layer:
     return replace(layer, **changed)
 
 
-def _readers(graph: Graph) -> Counter[str]:
+def readers_of(graph: Graph) -> Counter[str]:
     """How often each value is read: by layers, as an output, or by what lies inside it."""
     readers = Counter(name for layer in graph.layers for name in layer.inputs)
     readers.update(port.value for port in graph.outputs)
