@@ -15,6 +15,10 @@ from systolith.program import Program
 __all__ = ["CompiledNetwork", "compile_network", "compile_parts"]
 
 
+LISTED = 8
+"""Nodes in an error of `strict`."""
+
+
 @dataclass(frozen=True)
 class CompiledNetwork:
     """What runs, and the levels of each part for printing."""
@@ -50,15 +54,13 @@ def compile_parts(source: bytes | Path, config: Config, batch: int = 1, strict: 
 def _compile_split(partition: Partition, config: Config, model: bytes, strict: bool) -> CompiledNetwork:
     """The parts that the front end and the back end both accept."""
     done: dict[bytes, Compiled] = {}
-    parts = partition.parts()
+    parts = _parts(partition, strict)
     while missing := [p for p in parts if isinstance(p, AcceleratorPart) and p.model not in done]:
         try:
             done[missing[0].model] = compile_levels(missing[0].graph, config, missing[0].model)
         except UnsupportedError as error:
             partition.to_host(error, missing[0].nodes)
-            parts = partition.parts()
-    if strict and any(isinstance(part, HostPart) for part in parts):
-        raise SystolithError(f"{partition.where}: {_listed(parts)}")
+            parts = _parts(partition, strict)
     compiled = tuple(part if isinstance(part, HostPart) else done[part.model] for part in parts)
     runs = tuple(part if isinstance(part, HostPart) else part.program for part in compiled)
     whole = partition.all
@@ -72,7 +74,15 @@ def _compile_split(partition: Partition, config: Config, model: bytes, strict: b
     return CompiledNetwork(compiled, network)
 
 
-def _listed(parts: tuple[AcceleratorPart | HostPart, ...]) -> str:
-    nodes = [node for part in parts if isinstance(part, HostPart) for node in part.nodes]
-    reasons = "; ".join(f"{node.op} '{node.name}': {node.reason}" for node in nodes)
-    return f"all nodes must run on the accelerator, and {len(nodes)} cannot: {reasons}"
+def _parts(partition: Partition, strict: bool) -> tuple[AcceleratorPart | HostPart, ...]:
+    """The parts; with `strict`, raises SystolithError, which lists nodes, if one is for the host."""
+    parts = partition.parts()
+    nodes = [node for part in parts if isinstance(part, HostPart) for node in part.nodes] if strict else []
+    if nodes:
+        reasons = [f"{node.op} '{node.name}': {node.reason}" for node in nodes[:LISTED]]
+        more = [f"and {len(nodes) - LISTED} more"] if len(nodes) > LISTED else []
+        listed = "; ".join(reasons + more)
+        raise SystolithError(
+            f"{partition.where}: all nodes must run on the accelerator, and {len(nodes)} cannot: {listed}"
+        )
+    return parts

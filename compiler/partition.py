@@ -12,12 +12,12 @@ from onnx import ModelProto, helper
 
 from systolith.compiler.frontend.file import read_model
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.frontend.infer import port
+from systolith.compiler.frontend.infer import TensorType, port
 from systolith.compiler.frontend.nodes import Nodes, fixed_batch
 from systolith.compiler.frontend.operators import OPERATORS
 from systolith.compiler.groups import Units, cycle, groups
 from systolith.compiler.ir import Concat, Graph, Layer, Map, Select
-from systolith.errors import UnsupportedError
+from systolith.errors import SystolithError, UnsupportedError
 from systolith.network import HostNode, HostPart, Signature
 
 __all__ = ["AcceleratorPart", "Partition"]
@@ -100,7 +100,16 @@ class Partition:
 
     def signatures(self, names: Iterable[str]) -> tuple[Signature, ...]:
         """Tensors as inputs or outputs."""
-        return tuple(Signature(name, self.all.types[name].shape, self.all.types[name].dtype) for name in names)
+        types = [(name, self._type(name)) for name in names]
+        return tuple(Signature(name, kind.shape, kind.dtype) for name, kind in types)
+
+    def _type(self, name: str) -> TensorType:
+        """The type of a tensor that is an input or output. Raises SystolithError if no NumPy array holds it."""
+        if name in self.all.types:
+            return self.all.types[name]
+        numbers = "integers, bool, float16, float32 or float64"
+        message = f"must be of {numbers} to be an input or output of the network or of a part of it"
+        raise SystolithError(f"{self.where}: tensor '{name}' {message}")
 
     def _accepts(self, group: _Group) -> bool:
         """Import a group; if that fails, or is not worth it, move nodes of it to the host."""
@@ -195,7 +204,7 @@ class Partition:
     def _reads_of(self, nodes: Iterable[int], passed: Iterable[str] = ()) -> tuple[str, ...]:
         """What nodes read and none of them makes: inputs of the model in their order, then what other groups make."""
         made = {name for i in nodes for name in self.all.nodes[i].output}
-        reads = {*passed, *(name for i in nodes for name in self.all.reads[i])} - made
+        reads = {*passed, *(name for i in nodes for name in self.all.reads[i])} - made - self.all.stored
         inputs = [name for name in self.all.inputs if name in reads]
         return (*inputs, *sorted(reads.difference(inputs)))
 
@@ -206,12 +215,12 @@ class Partition:
     def _model(self, group: _Group) -> bytes:
         """A group as an ONNX model."""
         whole = self.all.model
-        used = {name for i in group.nodes for name in self.all.operands[i]}
+        used = {*group.outputs, *(name for i in group.nodes for name in self.all.operands[i])}
         graph = helper.make_graph(
             [self.all.nodes[i] for i in group.nodes],
             whole.graph.name or "network",
-            [port(name, self.all.types) for name in group.inputs],
-            [port(name, self.all.types) for name in group.outputs],
+            [port(name, self._type(name)) for name in group.inputs],
+            [port(name, self._type(name)) for name in group.outputs],
             [tensor for tensor in whole.graph.initializer if tensor.name in used],
         )
         model = ModelProto(ir_version=whole.ir_version, opset_import=whole.opset_import, functions=whole.functions)

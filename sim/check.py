@@ -11,6 +11,7 @@ from systolith.errors import SystolithError
 from systolith.network import HostPart, Network
 from systolith.program import Program
 from systolith.sim import golden, reference
+from systolith.sim.host import inputs_of
 from systolith.sim.layerwise import LayerCheck, batch_of, compare_layers
 
 __all__ = ["Check", "check", "run_golden"]
@@ -78,7 +79,7 @@ def _golden_parts(
     """Run the golden model, tensors into `values`; programs on the way, with their graphs and inputs."""
     values |= inputs
     for part in network.parts if isinstance(network, Network) else (network,):
-        mine = {port.name: values[port.name] for port in part.inputs}
+        mine = inputs_of(part, values)
         if isinstance(part, HostPart):
             values |= reference.run(part.model, mine)
         else:

@@ -3,7 +3,7 @@
 The same for every backend. `Port` of the graph and `Tensor` of a program both have what these functions read.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from systolith.errors import SystolithError
 
-__all__ = ["HostTensor", "NamedTensor", "check_inputs", "dequantize", "from_device", "quantize", "to_device"]
+__all__ = ["HostTensor", "NamedTensor", "Part", "check_inputs", "dequantize", "from_device", "inputs_of", "quantize",
+           "to_device"]  # fmt: skip
 
 
 class NamedTensor(Protocol):
@@ -32,6 +33,13 @@ class HostTensor(NamedTensor, Protocol):
     def order(self) -> tuple[int, ...]: ...
     @property
     def quantized(self) -> str: ...
+
+
+class Part(Protocol):
+    """One of the parts of a network."""
+
+    @property
+    def inputs(self) -> Sequence[NamedTensor]: ...
 
 
 def quantize(values: NDArray[np.float32], scale: float, zero_point: int) -> NDArray[np.int8]:
@@ -62,6 +70,18 @@ def check_inputs(tensors: Iterable[NamedTensor], inputs: Mapping[str, NDArray]) 
             raise SystolithError(f"Input '{name}' must be {tensor.dtype}, not {values.dtype}")
         if values.dtype == np.float32 and np.isnan(values).any():
             raise SystolithError(f"Input '{name}' must be numbers; it has NaN")
+
+
+def inputs_of(part: Part, values: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """What a part reads. Raises SystolithError for a tensor that now has another shape than when it was compiled."""
+    inputs = {port.name: values[port.name] for port in part.inputs}
+    for port in part.inputs:
+        if inputs[port.name].shape != port.shape:
+            raise SystolithError(
+                f"Tensor '{port.name}' must have shape {port.shape}, as it has for inputs of zeros, not "
+                f"{inputs[port.name].shape}: shapes between accelerator and host must not depend on data"
+            )
+    return inputs
 
 
 def to_device(

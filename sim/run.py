@@ -18,7 +18,7 @@ from systolith.network import HostPart, Network
 from systolith.program import Program, Tensor
 from systolith.sim import image, isa_sim, reference, report, rtl
 from systolith.sim.check import run_golden
-from systolith.sim.host import check_inputs, from_device, to_device
+from systolith.sim.host import check_inputs, from_device, inputs_of, to_device
 from systolith.sim.image import Image
 from systolith.sim.memory_model import STANDARD, MemoryModel
 
@@ -62,7 +62,7 @@ def _run_parts(network: Network, inputs: Arrays, config: Config, backend: str,
     """Parts one after the other; those of the host under ONNX Runtime, whatever the backend."""
     values, reports = dict(inputs), []
     for part in network.parts:
-        mine = {port.name: values[port.name] for port in part.inputs}
+        mine = inputs_of(part, values)
         if isinstance(part, HostPart):
             values |= reference.run(part.model, mine)
         else:

@@ -39,7 +39,8 @@ class Record(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Signature:
-    """An input or output of a network, or of a part, by its ONNX name."""
+    """An input or output of a network, or of a part, by its ONNX name. A shape that depends on data is that for inputs
+    of zeros."""
 
     name: str
     shape: tuple[int, ...]

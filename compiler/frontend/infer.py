@@ -50,7 +50,7 @@ def tensor_types(model: ModelProto, names: list[str], where: str) -> dict[str, T
     try:
         session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
         found = {port.name: (port.type, port.shape) for port in session.get_outputs()}
-        unknown = [name for name, (_, shape) in found.items() if not all(isinstance(dim, int) for dim in shape or ())]
+        unknown = _unknown(model, {name: shape for name, (kind, shape) in found.items() if kind.startswith("tensor(")})
         zeros = {port.name: np.zeros(shape_of(port), dtype_of(port)) for port in model.graph.input} if unknown else {}
         shapes = dict(zip(unknown, session.run(unknown, zeros), strict=True)) if unknown else {}
     except Exception as error:  # Its exceptions have no common base class.
@@ -64,6 +64,19 @@ def tensor_types(model: ModelProto, names: list[str], where: str) -> dict[str, T
     return types
 
 
+def _unknown(model: ModelProto, shapes: Mapping[str, list]) -> list[str]:
+    """Those whose shape is not known. ONNX Runtime has no dimensions for a scalar, and none where it knows no rank."""
+    scalars: set[str] = set()
+    if any(not shape for shape in shapes.values()):
+        graph = onnx.shape_inference.infer_shapes(model).graph
+        scalars = {port.name for port in (*graph.input, *graph.value_info, *graph.output)
+                   if port.type.tensor_type.HasField("shape") and not port.type.tensor_type.shape.dim}  # fmt: skip
+    return [
+        name for name, shape in shapes.items()
+        if not all(isinstance(dim, int) for dim in shape) or (not shape and name not in scalars)
+    ]  # fmt: skip
+
+
 def shape_of(port: ValueInfoProto) -> tuple[int, ...]:
     """The shape of an input, whose dimensions are all fixed."""
     return tuple(dim.dim_value for dim in port.type.tensor_type.shape.dim)
@@ -74,8 +87,6 @@ def dtype_of(port: ValueInfoProto) -> np.dtype:
     return onnx.helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type)
 
 
-def port(name: str, types: Mapping[str, TensorType]) -> ValueInfoProto:
-    """A tensor as an input or output of a model. Raises SystolithError for one of a type that no host has."""
-    if name not in types:
-        raise SystolithError(f"Tensor '{name}' must be of a type that can go between accelerator and host")
-    return helper.make_tensor_value_info(name, types[name].element, types[name].shape)
+def port(name: str, kind: TensorType) -> ValueInfoProto:
+    """A tensor as an input or output of a model."""
+    return helper.make_tensor_value_info(name, kind.element, kind.shape)

@@ -18,7 +18,8 @@ VIEWS = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 @dataclass(frozen=True, eq=False)
 class Nodes:
-    """The nodes that outputs need, by number, in the file's order; `types` of all tensors but initializers."""
+    """The nodes that outputs need, by number, in the file's order; `types` of all tensors but initializers that
+    are no outputs."""
 
     model: ModelProto
     nodes: tuple[NodeProto, ...]
@@ -31,6 +32,9 @@ class Nodes:
         stored = _stored(model)
         names = [port.name for port in model.graph.input] + [name for node in nodes for name in node.output]
         types = tensor_types(model, [name for name in dict.fromkeys(names) if name not in stored], where)
+        outputs = {port.name for port in model.graph.output}
+        stored_types = {t.name: TensorType(t.data_type, tuple(t.dims)) for t in model.graph.initializer}
+        types |= {name: kind for name, kind in stored_types.items() if name in outputs}
         return cls(model, tuple(_without_shape(node, types) for node in nodes), types)
 
     @cached_property
@@ -94,6 +98,11 @@ class Nodes:
     def is_small(self, name: str) -> bool:
         """Whether a tensor has 8 bits, and so may go between accelerator and host."""
         return name in self.types and self.types[name].dtype in EIGHT_BITS
+
+    @cached_property
+    def stored(self) -> frozenset[str]:
+        """Initializers."""
+        return frozenset(_stored(self.model))
 
     def name(self, index: int) -> str:
         """A node's name, or its first output."""

@@ -228,6 +228,48 @@ def integers() -> Net:
     return net
 
 
+def stored() -> Net:
+    """Outputs that nothing computes: an input, and an initializer that the accelerator reads as well."""
+    net = Net()
+    net.output(net.node("Softmax", [net.real(net.conv(net.image()))], axis=1), np.float32, IMAGE)
+    net.outputs.append(_port("x", TensorProto.FLOAT, IMAGE))
+    weights = next(tensor for tensor in net.initializers if "weights" in tensor.name)
+    net.outputs.append(_port(weights.name, TensorProto.INT8, weights.dims))
+    return net
+
+
+def loop() -> Net:
+    """Loop: ONNX Runtime knows no shape of its output, not even the rank."""
+    net = Net()
+    x = net.real(net.conv(net.image()))
+    ports = [_port("i", TensorProto.INT64, []), _port("go", TensorProto.BOOL, []), _port("v", TensorProto.FLOAT, IMAGE)]
+    nodes = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Add", ["v", x], ["sum"])]
+    outputs = [_port("on", TensorProto.BOOL, []), _port("sum", TensorProto.FLOAT, IMAGE)]
+    body = helper.make_graph(nodes, "body", ports, outputs)
+    y = net.node("Loop", [net.constant(np.int64(3)), net.constant(np.array(True)), x], body=body)
+    net.floats(net.conv(net.small(y)), IMAGE)
+    return net
+
+
+def sequence() -> Net:
+    """A sequence of tensors, which stays on the host."""
+    net = Net()
+    x = net.real(net.conv(net.image()))
+    both = net.node("SequenceConstruct", [x, x])
+    y = net.node("SequenceAt", [both, net.constant(np.int64(1))])
+    net.floats(net.conv(net.small(y)), IMAGE)
+    return net
+
+
+def found() -> Net:
+    """NonZero: an output whose shape depends on data."""
+    net = Net()
+    x = net.conv(net.image())
+    net.floats(x, IMAGE)
+    net.outputs.append(_port(net.node("NonZero", [net.real(x)]), TensorProto.INT64, [4, "found"]))
+    return net
+
+
 def _port(name: str, kind: int, shape):
     return helper.make_tensor_value_info(name, kind, shape)
 
@@ -237,6 +279,7 @@ MODELS = {
     "island": (island, "AHA"), "passing": (passing, "HAHA"), "skipping": (skipping, "AHA"), "argmax": (argmax, "AH"),
     "moving": (moving, "AH"), "around": (around, "AHA"), "tied": (tied, "AHAHA"), "integers": (integers, "AHA"),
     "topk": (topk, "AH"), "shapes": (shapes, "AHA"), "inputs": (inputs, "AH"), "choice": (choice, "AHA"),
+    "stored": (stored, "AH"), "loop": (loop, "AHA"), "sequence": (sequence, "AHA"), "found": (found, "AH"),
 }  # fmt: skip
 """Networks by name, and their parts: accelerator and host."""
 
