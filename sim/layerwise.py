@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from systolith.compiler.frontend.importer import import_model
+from systolith.compiler.frontend.nodes import fixed_batch
 from systolith.compiler.ir import Graph
 from systolith.errors import UnsupportedError
 from systolith.sim import golden, reference
@@ -67,7 +68,7 @@ def batch_of(model: bytes, inputs: Mapping[str, NDArray]) -> int:
 def _exposed(model: bytes, names: list[str], batch: int) -> tuple[bytes, Graph]:
     """The model with more outputs, and its graph; without tensors that a network can have inside, but not as output."""
     while True:
-        extended = expose(model, names)
+        extended = expose(model, names, batch)
         try:
             return extended, import_model(extended, "the model with more outputs", batch)
         except UnsupportedError as error:
@@ -76,11 +77,10 @@ def _exposed(model: bytes, names: list[str], batch: int) -> tuple[bytes, Graph]:
             names = [name for name in names if name != error.node]
 
 
-def expose(model: bytes, names: list[str]) -> bytes:
-    """The model with more outputs: those of `names` that have 8 bits."""
+def expose(model: bytes, names: list[str], batch: int = 1) -> bytes:
+    """The model with more outputs: those of `names` that have 8 bits, in the shape that they have with that batch."""
     proto = onnx.load_from_string(model)
-    probe = onnx.ModelProto()
-    probe.CopyFrom(proto)
+    probe = fixed_batch(proto, batch)
     probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     for port in reference.session(probe.SerializeToString()).get_outputs():
         if port.name in names and port.type in EIGHT_BITS:

@@ -88,6 +88,21 @@ def test_exposed_tensors_leave_the_fusions_as_they_are():
         assert reference.float_operators(extended) == reference.float_operators(model) == []
 
 
+def test_exposed_tensors_have_a_fixed_shape_where_the_batch_is_open():
+    """ONNX Runtime may know no rank behind a Reshape to a computed shape: it would tell that of a scalar."""
+    writer = ModelWriter()
+    x = writer.dequantize(writer.quantize(writer.input("x", np.float32, ("N", 4, 4, 4)), 0.1, np.int8(0)), 0.1, np.int8(0))
+    inner = writer.quantize(writer.node("Relu", [x]), 0.1, np.int8(0))
+    pooled = writer.node("GlobalAveragePool", [writer.dequantize(inner, 0.1, np.int8(0))])
+    writer.output(writer.quantize(pooled, 0.1, np.int8(0)), np.int8, ("N", 4, 1, 1))
+    extended = onnx.load_from_string(layerwise.expose(writer.model(), [inner], 2)).graph.output
+    shapes = {port.name: [dim.dim_value for dim in port.type.tensor_type.shape.dim] for port in extended}
+    assert shapes[inner] == [2, 4, 4, 4]
+    inputs = {"x": np.random.default_rng(0).normal(0, 5, (2, 4, 4, 4)).astype(np.float32)}
+    checks = compare_layers(writer.model(), import_model(writer.model(), batch=2), inputs)
+    assert [check.op for check in checks if check.passed] == ["Relu", "GlobalAveragePool"]
+
+
 @pytest.mark.parametrize(("largest", "promised", "passed"), [(0, True, True), (1, True, False), (1, False, True),
                                                              (2, False, False)])  # fmt: skip
 def test_what_passes(largest: int, promised: bool, passed: bool):
