@@ -91,7 +91,8 @@ def test_exposed_tensors_leave_the_fusions_as_they_are():
 def test_exposed_tensors_have_a_fixed_shape_where_the_batch_is_open():
     """ONNX Runtime may know no rank behind a Reshape to a computed shape: it would tell that of a scalar."""
     writer = ModelWriter()
-    x = writer.dequantize(writer.quantize(writer.input("x", np.float32, ("N", 4, 4, 4)), 0.1, np.int8(0)), 0.1, np.int8(0))
+    x = writer.quantize(writer.input("x", np.float32, ("N", 4, 4, 4)), 0.1, np.int8(0))
+    x = writer.dequantize(x, 0.1, np.int8(0))
     inner = writer.quantize(writer.node("Relu", [x]), 0.1, np.int8(0))
     pooled = writer.node("GlobalAveragePool", [writer.dequantize(inner, 0.1, np.int8(0))])
     writer.output(writer.quantize(pooled, 0.1, np.int8(0)), np.int8, ("N", 4, 1, 1))
