@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, requires
 
 from systolith.errors import SystolithError
-from systolith.sim.toolchain import cache_folder, tools, verilator
+from systolith.sim.toolchain import cache_folder, cache_for, tools, verilator
 
 __all__ = ["Finding", "examine"]
 
@@ -79,10 +79,7 @@ def _cache() -> Finding:
     """Where simulator builds go, and whether they can."""
     folder = cache_folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-    except OSError as error:
-        return Finding(
-            "build cache", "", str(folder), f"{error.strerror}: set SYSTOLITH_CACHE to a folder you can write"
-        )
-    return Finding("build cache", f"{free >> 30} GiB free", str(folder))
+        cache_for("native")
+    except SystolithError as error:
+        return Finding("build cache", "", str(folder), str(error))
+    return Finding("build cache", f"{shutil.disk_usage(folder).free >> 30} GiB free", str(folder))

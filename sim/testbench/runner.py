@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from systolith.config import Config
 from systolith.hw.verilog import WAIVERS, emit
-from systolith.sim.toolchain import cache_folder, verilator
+from systolith.sim.toolchain import cache_for, verilator
 
 __all__ = ["Result", "run_bench"]
 
@@ -109,8 +109,7 @@ def _build(source: str, top: str) -> Path:
     key = hashlib.sha256(
         "\0".join([source, top, *arguments, WAIVERS, tool.version, importlib.metadata.version("cocotb")]).encode()
     ).hexdigest()[:20]
-    folder = cache_folder() / "cocotb" / f"{top}_{key}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder = cache_for("cocotb") / f"{top}_{key}"
     with FileLock(f"{folder}.lock"):
         if not (folder / "finished").exists():
             shutil.rmtree(folder, ignore_errors=True)

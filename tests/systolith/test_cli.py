@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -352,6 +353,18 @@ def test_a_long_name_is_cut(systolith, tmp_path):
     assert len(result[2]) < 2100
 
 
+@pytest.mark.parametrize("arguments", [["run", "net.slp", "-c", "tiny4"], ["verify", "-c", "tiny4", "--bench", "pe"]])
+def test_a_cache_that_cannot_be_written(compiled, arguments):
+    arguments = [compiled if name == "net.slp" else name for name in arguments]
+    done = command(*arguments, env={"SYSTOLITH_CACHE": "/dev/null/cache"})
+    assert done.returncode == 2
+    *_, last = done.stderr.decode().splitlines()
+    assert re.fullmatch(
+        r"error: /dev/null/cache/\w+: cannot be written: Not a directory; set SYSTOLITH_CACHE to a .*", last
+    )
+    assert b"Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("name", ["a\0b", "n" * 70_000])
 def test_outputs_that_no_npz_has(tmp_path, name):
     from systolith.sim.files import save_outputs
@@ -413,6 +426,8 @@ def test_doctor(systolith, monkeypatch):
     code, out, _ = systolith("doctor")
     assert code == 1
     assert "apt install perl" in out
+    monkeypatch.setenv("SYSTOLITH_CACHE", "/dev/null/cache")
+    assert "set SYSTOLITH_CACHE to a folder" in " ".join(systolith("doctor")[1].replace("│", " ").split())
 
 
 def test_docs(systolith, tmp_path):
