@@ -13,7 +13,7 @@ from systolith.compiler.frontend.quantize import activation_parameters, constant
 from systolith.compiler.frontend.roles import bind_image, bind_rows
 from systolith.compiler.frontend.tensors import DequantizedConstant, Layers, Quantized, Real, Sum, Tensor, describe
 from systolith.compiler.frontend.views import View
-from systolith.compiler.frontend.wide import fits, narrowed
+from systolith.compiler.frontend.wide import narrowed
 from systolith.compiler.ir import Conv
 
 __all__ = ["Weights", "activation", "conv", "dequantized", "gemm", "matmul", "qgemm", "qlinear_conv", "qlinear_matmul"]
@@ -24,42 +24,38 @@ GEMM = {"alpha": 1.0, "transA": 0, "transB": 0}
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Symmetric int8 weights and their scale, a scalar or one for each output; how many there are in the model, if they
-    are written as more."""
+    """Weights without their zero point, and their scale, a scalar or one for each output."""
 
-    values: NDArray[np.int8]
+    values: NDArray[np.int16]
     scale: NDArray[np.float32]
-    count: int | None = None
 
 
-def conv(node: Node, inputs: list[Tensor | None]) -> Sum:
+def conv(node: Node, inputs: list[Tensor | None], layers: Layers) -> Sum:
     """Conv between DequantizeLinear and QuantizeLinear."""
     x, weights, bias = (*inputs, None)[:3]
-    return _convolve(node, activation(node, x, 0), dequantized(node, weights, 0), bias)
+    return _convolve(node, activation(node, x, 0), dequantized(node, weights, 0), bias, layers)
 
 
 def qlinear_conv(node: Node, inputs: list[Tensor | None], layers: Layers) -> Quantized:
     """QLinearConv: convolution and requantization."""
-    grouped = any(attribute.name == "group" and attribute.i > 1 for attribute in node.proto.attribute)
-    inner = None if grouped else 1
-    x, weights, (scale, zero_point), bias = _quantized_operands(node, inputs, ("x", "w"), 0, inner, layers)
-    return _requantized(node, _convolve(node, x, weights, bias), scale, zero_point, layers)
+    x, weights, (scale, zero_point), bias = _quantized_operands(node, inputs, ("x", "w"), 0)
+    return _requantized(node, _convolve(node, x, weights, bias, layers), scale, zero_point, layers)
 
 
-def matmul(node: Node, inputs: list[Tensor | None]) -> Sum:
+def matmul(node: Node, inputs: list[Tensor | None], layers: Layers) -> Sum:
     """MatMul of a dequantized tensor with constant weights."""
     node.attributes()
-    return _multiply(node, activation(node, inputs[0], 0), dequantized(node, inputs[1], 1), None)
+    return _multiply(node, activation(node, inputs[0], 0), dequantized(node, inputs[1], 1), None, layers)
 
 
 def qlinear_matmul(node: Node, inputs: list[Tensor | None], layers: Layers) -> Quantized:
     """QLinearMatMul with constant second operand."""
     node.attributes()
-    x, weights, (scale, zero_point), _ = _quantized_operands(node, inputs, ("a", "b"), 1, -1, layers)
-    return _requantized(node, _multiply(node, x, weights, None), scale, zero_point, layers)
+    x, weights, (scale, zero_point), _ = _quantized_operands(node, inputs, ("a", "b"), 1)
+    return _requantized(node, _multiply(node, x, weights, None, layers), scale, zero_point, layers)
 
 
-def gemm(node: Node, inputs: list[Tensor | None]) -> Sum:
+def gemm(node: Node, inputs: list[Tensor | None], layers: Layers) -> Sum:
     """Gemm of a dequantized matrix with constant weights."""
     attributes = node.attributes(**GEMM, beta=1.0)
     node.require(attributes, alpha=1.0, beta=1.0, transA=0)
@@ -67,7 +63,7 @@ def gemm(node: Node, inputs: list[Tensor | None]) -> Sum:
     x, weights, bias = (*inputs, None)[:3]
     _require_rank(node, x, 2)
     kernel = dequantized(node, weights, 0 if transposed else 1)
-    return _multiply(node, activation(node, x, 0), _turned(kernel, transposed), bias)
+    return _multiply(node, activation(node, x, 0), _turned(kernel, transposed), bias, layers)
 
 
 def qgemm(node: Node, inputs: list[Tensor | None], layers: Layers) -> Quantized:
@@ -81,12 +77,12 @@ def qgemm(node: Node, inputs: list[Tensor | None], layers: Layers) -> Quantized:
     _require_rank(node, operands[0], 2)
     reordered = [*operands[:6], *operands[7:9], operands[6]]
     axis = 0 if transposed else 1
-    x, weights, (scale, zero_point), bias = _quantized_operands(node, reordered, ("A", "B"), axis, -1, layers)
-    total = _multiply(node, x, _turned(weights, transposed), bias)
+    x, weights, (scale, zero_point), bias = _quantized_operands(node, reordered, ("A", "B"), axis)
+    total = _multiply(node, x, _turned(weights, transposed), bias, layers)
     return _requantized(node, total, scale, zero_point, layers)
 
 
-def _convolve(node: Node, x: Quantized, weights: Weights, bias: Tensor | None) -> Sum:
+def _convolve(node: Node, x: Quantized, weights: Weights, bias: Tensor | None, layers: Layers) -> Sum:
     attributes = node.attributes(**CONV)
     spatial = len(x.shape) - 2
     if spatial not in (1, 2):
@@ -103,10 +99,10 @@ def _convolve(node: Node, x: Quantized, weights: Weights, bias: Tensor | None) -
     shape = geometry(node, attributes, x.shape[2:], weights.values.shape[2:])
     values = weights.values if spatial == 2 else weights.values[:, :, np.newaxis, :]
     dims, view = bind_image(node, x, outputs, shape.size)
-    return _sum(node, x, Weights(values, weights.scale, weights.count), shape, dims, view, bias, groups)
+    return _sum(node, x, Weights(values, weights.scale), shape, dims, view, bias, layers, groups)
 
 
-def _multiply(node: Node, x: Quantized, weights: Weights, bias: Tensor | None) -> Sum:
+def _multiply(node: Node, x: Quantized, weights: Weights, bias: Tensor | None, layers: Layers) -> Sum:
     """x [..., K] times weights [K, O]."""
     if weights.values.ndim != 2:
         raise node.unsupported(f"weights must be a matrix, not of shape {weights.values.shape}")
@@ -120,7 +116,7 @@ def _multiply(node: Node, x: Quantized, weights: Weights, bias: Tensor | None) -
     values = np.transpose(values, [len(order), *(kept[role] for role in sorted(kept))])
     sizes = dict(order)
     values = np.ascontiguousarray(values).reshape(outputs, *(sizes.get(role, 1) for role in (1, 2, 3)))
-    return _sum(node, x, Weights(values, weights.scale, weights.count), Geometry(), dims, view, bias)
+    return _sum(node, x, Weights(values, weights.scale), Geometry(), dims, view, bias, layers)
 
 
 def _sum(
@@ -131,6 +127,7 @@ def _sum(
     dims: tuple[int, int, int, int],
     view: View,
     bias: Tensor | None,
+    layers: Layers,
     groups: int = 1,
 ) -> Sum:
     scale = x.array.scale
@@ -138,19 +135,20 @@ def _sum(
     count = len(weights.values)
     if weights.scale.ndim and len(weights.scale) != count:
         raise node.error(f"weights must have one scale or one for each of {count} outputs, not {len(weights.scale)}")
+    array, values = narrowed(node.proto.output[0], x.array, weights.values, groups, layers)
     layer = Conv(
         node.name,
         node.op,
-        x.array.name,
+        array.name,
         "",
-        np.ascontiguousarray(weights.values),
+        values,
         np.zeros(count, np.int32),
         np.ones(count, np.float32),
         shape.stride,
         shape.dilation,
         shape.pads,
         groups,
-        macs_of=None if weights.count is None else weights.count * dims[2] * dims[3],
+        macs_of=None if array is x.array else weights.values.size * dims[2] * dims[3],
     )
     total = Sum(node, layer, scale, weights.scale, dims, view)
     return total if bias is None else with_bias(node, total, bias)
@@ -169,16 +167,7 @@ def dequantized(node: Node, tensor: Tensor | None, axis: int) -> Weights:
         raise node.unsupported(f"weights must be a dequantized int8 constant, not {describe(tensor)}")
     if tensor.scale.ndim and tensor.axis != axis:
         raise node.unsupported(f"weights must have their scales along the output axis {axis}, not along {tensor.axis}")
-    whole = _whole(node, tensor.values, tensor.scale, tensor.zero_point, axis)
-    return _narrow(node, whole, tensor.scale)
-
-
-def _narrow(node: Node, whole: NDArray[np.int16], scale: NDArray[np.float32], count: int | None = None) -> Weights:
-    if not fits(whole):
-        raise node.unsupported(
-            f"weights without their zero point must fit int8, not reach from {whole.min()} to {whole.max()}"
-        )
-    return Weights(whole.astype(np.int8), scale, count)
+    return Weights(_whole(node, tensor.values, tensor.scale, tensor.zero_point, axis), tensor.scale)
 
 
 def _whole(
@@ -198,12 +187,11 @@ def _whole(
 
 
 def _quantized_operands(
-    node: Node, inputs: list[Tensor | None], names: tuple[str, str], axis: int, inner: int | None, layers: Layers
+    node: Node, inputs: list[Tensor | None], names: tuple[str, str], axis: int
 ) -> tuple[Quantized, Weights, tuple[NDArray, NDArray], Tensor | None]:
     """Inputs of a QOperator node: activation, weights, (scale, zero point) of the output, and the bias.
 
-    `names` are those of activation and weights, `axis` is the outputs' of the weights, and `inner` that of the
-    activation which is summed over (None: weights must fit int8).
+    `names` are those of activation and weights, `axis` is the outputs' of the weights.
     """
     x_name, w_name = names
     x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias = (*inputs, None)[:9]
@@ -218,11 +206,7 @@ def _quantized_operands(
     if values.ndim <= axis:
         raise node.error(f"weights must have more than {axis} dimensions, not shape {values.shape}")
     scales = scale_of(node, w_scale, f"{w_name}_scale")
-    whole, count = _whole(node, values, scales, constant(node, w_zero, f"{w_name}_zero_point"), axis), None
-    if not fits(whole) and inner is not None:
-        count = whole.size
-        x, whole = narrowed(node, x, whole, (inner % len(x.shape), 1 - axis), layers)
-    weights = _narrow(node, whole, scales, count)
+    weights = Weights(_whole(node, values, scales, constant(node, w_zero, f"{w_name}_zero_point"), axis), scales)
     scale, zero_point = scale_of(node, y_scale, "y_scale"), constant(node, y_zero, "y_zero_point")
     return x, weights, (scale, zero_point), bias
 

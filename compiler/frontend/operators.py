@@ -37,18 +37,18 @@ VIEWS = {
 PLAIN = {
     **dict.fromkeys(ELEMENTWISE, elementwise),
     "AveragePool": average_pool,
-    "Conv": conv,
-    "ConvTranspose": conv_transpose,
-    "Gemm": gemm,
     "GlobalAveragePool": global_average_pool,
-    "MatMul": matmul,
     "ReduceMean": reduce_mean,
 }
 """Operators whose layer waits for its QuantizeLinear."""
 LAYERS = {
     "Concat": concat,
+    "Conv": conv,
+    "ConvTranspose": conv_transpose,
     "Gather": gather,
+    "Gemm": gemm,
     "GlobalMaxPool": global_max_pool,
+    "MatMul": matmul,
     "MaxPool": max_pool,
     "Pad": pad,
     "QGemm": qgemm,
@@ -67,7 +67,7 @@ LAYERS = {
     "Slice": slice_,
     "Split": split,
 }
-"""Operators that append layers."""
+"""Operators that append layers, before their own if that waits for its QuantizeLinear."""
 MICROSOFT = (
     "FastGelu", "QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat", "QLinearGlobalAveragePool",
     "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid", "QuickGelu",

@@ -10,7 +10,8 @@ from systolith.compiler.frontend.geometry import AUTO_PADS, numbers
 from systolith.compiler.frontend.layers import activation, dequantized
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.roles import bind_image
-from systolith.compiler.frontend.tensors import Part, Sum, Tensor
+from systolith.compiler.frontend.tensors import Layers, Part, Sum, Tensor
+from systolith.compiler.frontend.wide import narrowed
 from systolith.compiler.ir import Conv
 
 __all__ = ["conv_transpose"]
@@ -23,7 +24,7 @@ DEFAULTS = {
 }  # fmt: skip
 
 
-def conv_transpose(node: Node, inputs: list[Tensor | None]) -> Sum:
+def conv_transpose(node: Node, inputs: list[Tensor | None], layers: Layers) -> Sum:
     """ConvTranspose between DequantizeLinear and QuantizeLinear, 1-D or 2-D."""
     attributes = node.attributes(**DEFAULTS)
     tensor, weights, bias = (*inputs, None)[:3]
@@ -59,7 +60,8 @@ def conv_transpose(node: Node, inputs: list[Tensor | None]) -> Sum:
     )
     scale = np.tile(kernels.scale, groups) if kernels.scale.ndim else kernels.scale
     count = len(values)
-    layer = Conv(node.name, node.op, x.array.name, "", values, np.zeros(count, np.int32), np.ones(count, np.float32),
+    array, values = narrowed(node.proto.output[0], x.array, values, groups, layers)
+    layer = Conv(node.name, node.op, array.name, "", values, np.zeros(count, np.int32), np.ones(count, np.float32),
                  groups=groups)  # fmt: skip
     assert x.array.scale is not None
     total = Sum(node, layer, x.array.scale, scale, dims, view, parts=parts)
