@@ -46,8 +46,9 @@ def compile_parts(source: bytes | Path, config: Config, batch: int = 1, strict: 
         unsupported = error
     try:
         partition = Partition(model, where, batch)
-    except SystolithError:  # ONNX Runtime refuses it, and so no host can run the rest of it.
-        raise unsupported from None
+    except SystolithError as error:
+        reason = str(error).removeprefix(f"{where}: ")
+        raise UnsupportedError(f"{unsupported}; no host can run it: {reason}", unsupported.node) from None
     return _compile_split(partition, config, model, strict)
 
 

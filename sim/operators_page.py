@@ -132,6 +132,6 @@ def _refusals(outcomes: Iterable[Outcome]) -> list[str]:
 
 def _reason(outcome: Outcome) -> str:
     """The message without what is the same in all: nothing else is in the model."""
-    text = outcome.message.removeprefix("nothing of it can run on the accelerator; ")
+    text = outcome.message.removeprefix("nothing of it can run on the accelerator; ").split("; no host can run it: ")[0]
     text = re.sub(rf"^{outcome.operator} '[^']*': ", "", text)
     return text[:1].upper() + text[1:].replace("|", "\\|")

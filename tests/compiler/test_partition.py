@@ -210,6 +210,18 @@ def test_inputs_that_no_array_holds(kind):
         compile_network(net.model(), TINY)
 
 
+@pytest.mark.parametrize(("kind", "name"), [(TensorProto.INT8, "int8"), (TensorProto.FLOAT16, "float16"), (99, "99")])
+def test_an_output_is_of_its_type(kind, name):
+    """ONNX Runtime would refuse the whole, but not its parts."""
+    net = MODELS["end"][0]()
+    net.outputs[0].type.tensor_type.elem_type = kind
+    with pytest.raises(
+        SystolithError,
+        match=rf"^model: .*; no host can run it: output '.*' must be float32, as it is computed, not {name}$",
+    ):
+        compile_network(net.model(), TINY)
+
+
 def test_nothing_for_the_accelerator_is_refused():
     net = Net()
     net.output(net.node("Softmax", [net.input("x", np.float32, [2, 3])]), np.float32, [2, 3])
