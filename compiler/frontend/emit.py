@@ -99,6 +99,7 @@ def _emit_table(
         if (table == np.clip(values, low, high)).all():
             layer = replace(layer, low=low, high=high, table=None)
     array = source.array.same(name, dtype, scale, zero_point)
+    array.function = x
     layers.append((layer, array))
     return Quantized(array, x.view, dtype)
 

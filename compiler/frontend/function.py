@@ -10,6 +10,7 @@ from systolith.compiler.frontend.bias import add_constant
 from systolith.compiler.frontend.elementwise import combined
 from systolith.compiler.frontend.images import rebased
 from systolith.compiler.frontend.node import Node
+from systolith.compiler.frontend.origin import leaf_of, on_one_leaf
 from systolith.compiler.frontend.roles import per_channel
 from systolith.compiler.frontend.tensors import (
     Constant,
@@ -30,9 +31,9 @@ __all__ = ["ELEMENTWISE", "elementwise"]
 ELEMENTWISE = (
     "Abs", "Acos", "Acosh", "Add", "Asin", "Asinh", "Atan", "Atanh", "BatchNormalization", "Cast", "Ceil", "Celu",
     "Clip", "Cos", "Cosh", "Div", "Elu", "Equal", "Erf", "Exp", "Floor", "Gelu", "Greater", "GreaterOrEqual",
-    "HardSigmoid", "HardSwish", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mish", "Mul", "Neg",
-    "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus",
-    "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where",
+    "HardSigmoid", "HardSwish", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mish", "Mul",
+    "Neg", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh",
+    "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where",
     "FastGelu", "QuickGelu",
 )  # fmt: skip
 
@@ -41,6 +42,7 @@ Fixed = Constant | DequantizedConstant
 
 def elementwise(node: Node, inputs: list[Tensor | None]) -> Tensor:
     """The result of one of these operators, before its QuantizeLinear."""
+    inputs = on_one_leaf(inputs)
     tensors = [x for x in inputs if x is not None and not isinstance(x, Fixed)]
     match tensors:
         case [Sum() as x]:
@@ -86,8 +88,8 @@ def _product(node: Node, x: Real, inputs: list[Tensor | None]) -> Sum | None:
 
 def _function(node: Node, variable: list[Real | Function], inputs: list[Tensor | None]) -> Function:
     first = variable[0]
-    leaf = _leaf(first)
-    if any(not _same(leaf, _leaf(x)) for x in variable):
+    leaf = leaf_of(first)
+    if any(not _same(leaf, leaf_of(x)) for x in variable):
         raise node.unsupported("inputs that are no constants must be functions of one quantized tensor")
     if any(x.view != first.view for x in variable):
         raise node.unsupported(f"inputs that are no constants must have one shape, not {[x.shape for x in variable]}")
@@ -112,10 +114,6 @@ def _constant(node: Node, x: Tensor | None, view: View, roles: Roles | None) -> 
     if node.op == "BatchNormalization":
         values = values.reshape(-1, *(1,) * (len(view.axes) - 2))
     return per_channel(node, view, roles, values)
-
-
-def _leaf(x: Real | Function) -> Real:
-    return x if isinstance(x, Real) else x.leaf
 
 
 def _same(first: Real, second: Real) -> bool:

@@ -40,7 +40,8 @@ class Array:
     `roles` are batch, channels, height and width as atoms of the row-major array of `shape`; `dtype` is the 8-bit type
     it has in the model. A network input gets roles, type, scale and zero point from the first node that needs them, and
     every other one must agree; so must the arrays that only move its elements (`linked`). A part of another array has
-    that one as `whole`, and where it lies there. One made element by element has the roles of the one it is `like`.
+    that one as `whole`, and where it lies there. One made element by element has the roles of the one it is `like`; if
+    by a table, `function` is what is in that, with the scale and zero point of this one.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Array:
     inside: Inside | None = None
     linked: list["Array"] = field(default_factory=list)
     like: "Array | None" = None
+    function: "Function | None" = None
 
     @property
     def roles(self) -> Roles | None:

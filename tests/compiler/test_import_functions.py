@@ -87,6 +87,51 @@ def test_functions(name, types):
     assert layer.table.dtype == np.int8
 
 
+def rounded(function, scale=0.02, zero_point=-100):
+    """The function, and QuantizeLinear and DequantizeLinear behind it."""
+
+    def build(w, x):
+        return w.dequantize(w.quantize(function(w, x), scale, np.int8(zero_point)), scale, np.int8(zero_point))
+
+    return build
+
+
+ROUNDED = {
+    "Silu": times(rounded(op("Sigmoid"), 1 / 256, -128)),
+    "Mish": times(rounded(chain(rounded(op("Softplus")), op("Tanh")))),
+    "HardSwish": chain(times(rounded(op("HardSigmoid"), 1 / 255, -128)), op("Mul", 2.0)),
+    "LeakyRelu": lambda w, x: w.node(
+        "Where", [w.node("Greater", [x, w.constant(np.float32(0))]), x, rounded(op("Mul", 0.1), 0.01, 40)(w, x)]
+    ),
+    "of two functions": lambda w, x: w.node(
+        "Sub", [rounded(chain(rounded(op("Exp")), op("Tanh")))(w, x), rounded(op("Sigmoid"), 0.004, -128)(w, x)]
+    ),
+    "Div": lambda w, x: w.node("Div", [x, rounded(chain(op("Abs"), op("Add", 1)))(w, x)]),
+}  # fmt: skip
+"""Functions of one tensor that are quantized on the way."""
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_functions_quantized_on_the_way(name):
+    """One table: what is quantized between is a function of the same tensor, and needs no layer if nothing else reads
+    it. Bit-equal to ONNX Runtime, because it fills the table from the same nodes."""
+    (layer,) = agree(function_of(ROUNDED[name], 3, (0.01, -20)), RNG).layers
+    assert isinstance(layer, Map)
+    assert layer.multiply is None
+    assert layer.table is not None
+
+
+def test_a_function_quantized_on_the_way_that_others_read():
+    """Its layer stays; the product is a table all the same."""
+    writer = ModelWriter()
+    x = writer.dequantize(writer.input("x", np.uint8, SHAPE), 0.03, np.uint8(99))
+    gate = writer.quantize(writer.node("Sigmoid", [x]), 1 / 256, np.uint8(0))
+    y = writer.quantize(writer.node("Mul", [x, writer.dequantize(gate, 1 / 256, np.uint8(0))]), 0.03, np.uint8(20))
+    output(writer, gate, np.dtype(np.uint8))
+    graph = agree(output(writer, y, np.dtype(np.uint8)), RNG)
+    assert [layer.inputs for layer in graph.layers] == [("x",), ("x",)]
+
+
 def function_of(function, zero_point=0, out=(0.1, 0), shape=SHAPE) -> bytes:
     """DequantizeLinear, the function, QuantizeLinear; int8."""
     writer = ModelWriter(17)
