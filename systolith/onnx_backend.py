@@ -11,7 +11,8 @@ calibrated by the inputs of its first run; False). What the accelerator cannot r
 test runner takes for a test to skip.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 from onnx.backend.test.runner import BackendIsNotSupposedToImplementIt
 
+from systolith.compiler.frontend.file import OLDEST_OPSET
+from systolith.compiler.frontend.infer import port, tensor_types
 from systolith.compiler.frontend.operators import OPERATORS
 from systolith.compiler.network import compile_network
 from systolith.compiler.quantize import quantize_model
@@ -28,7 +31,7 @@ from systolith.config import Config, load_config
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.network import Network
 from systolith.program import Program
-from systolith.sim.run import run
+from systolith.sim.run import BACKENDS, run
 
 __all__ = ["Prepared", "Ready", "SystolithBackend", "Unsupported", "bind", "prepare", "run_model",
            "run_node", "supports_device"]  # fmt: skip
@@ -43,6 +46,9 @@ ACTIVATIONS = {
 """Positions of the inputs that change from run to run; of other operators the first one."""
 OPTIONS: dict[str, Any] = {"config": "edge16", "backend": "isa", "strict": False, "quantize": False}
 """Options, and what they are if not given."""
+NEWEST_OPSET, PLAIN_OPSET = onnx.defs.onnx_opset_version(), 13
+"""Opsets of a node alone: the newest; for one of another domain than ONNX's, of which it says nothing, one that all
+know."""
 
 
 class Unsupported(UnsupportedError, BackendIsNotSupposedToImplementIt):
@@ -66,7 +72,7 @@ class Prepared(BackendRep):
     def __init__(self, model: ModelProto, config: Config, backend: str, strict: bool, quantize: bool):
         self.model, self.config, self.backend, self.strict, self.quantize = model, config, backend, strict, quantize
         stored = {tensor.name for tensor in model.graph.initializer}
-        self.ports = {port.name: port for port in model.graph.input if port.name not in stored}
+        self.ports = {item.name: item for item in model.graph.input if item.name not in stored}
         self.changing = _changing(model)
         self._networks: dict[tuple, Program | Network] = {}
         if self.changing.issuperset(self.ports) and not quantize and all(_is_fixed(p) for p in self.ports.values()):
@@ -95,14 +101,12 @@ class Prepared(BackendRep):
         return namedtupledict("Outputs", names)(*(outputs[name] for name in names))
 
     def _named(self, inputs: Inputs) -> dict[str, NDArray]:
-        if isinstance(inputs, Mapping):
-            given = dict(inputs)
-        else:
-            values = [inputs] if isinstance(inputs, np.ndarray) else list(inputs)
-            if len(values) != len(self.ports):
-                raise SystolithError(f"Inputs must be {len(self.ports)} ({', '.join(self.ports)}), not {len(values)}")
-            given = dict(zip(self.ports, values, strict=True))
-        return {name: np.asarray(values) for name, values in given.items()}
+        given = _by_name(list(self.ports), inputs)
+        for name, values in given.items():
+            expected = helper.tensor_dtype_to_np_dtype(self.ports[name].type.tensor_type.elem_type)
+            if values.dtype != expected:
+                raise SystolithError(f"Input '{name}' must be {expected}, not {values.dtype}")
+        return given
 
     def _network(self, bound: Mapping[str, NDArray], batch: int, rest: Mapping[str, NDArray]) -> Program | Network:
         key = (batch, *((name, values.dtype.str, values.shape, values.tobytes()) for name, values in bound.items()))
@@ -138,7 +142,13 @@ class SystolithBackend(Backend):
             raise SystolithError(f"Options must be some of {', '.join(OPTIONS)}, not {', '.join(sorted(unknown))}")
         options = OPTIONS | kwargs
         config = options.pop("config")
-        return Prepared(model, config if isinstance(config, Config) else load_config(config), **options)
+        if not isinstance(model, ModelProto):
+            raise SystolithError(f"Model must be an onnx.ModelProto, not {type(model).__name__}")
+        if not isinstance(config, Config | str | Path):
+            raise SystolithError(f"Configuration must be a Config, a preset's name or a .toml file, not {config!r}")
+        if options["backend"] not in BACKENDS:
+            raise SystolithError(f"Backend must be one of {', '.join(BACKENDS)}, not {options['backend']!r}")
+        return Prepared(model, config if isinstance(config, Config) else load_config(str(config)), **options)
 
     @classmethod
     def run_model(cls, model: ModelProto, inputs: Inputs, device: str = "CPU", **kwargs: Any) -> tuple[Any, ...]:
@@ -148,26 +158,85 @@ class SystolithBackend(Backend):
     @classmethod
     def run_node(cls, node: NodeProto, inputs: Inputs, device: str = "CPU", outputs_info: Any = None,
                  **kwargs: Any) -> tuple[Any, ...]:  # fmt: skip
-        """Outputs of one node; `outputs_info` has type and shape of each, where ONNX cannot infer them. One more option
-        is `opset_version`."""
-        opset = kwargs.pop("opset_version", onnx.defs.onnx_opset_version())
-        names = [name for name in node.input if name]
-        given = inputs if isinstance(inputs, Mapping) else dict(zip(names, inputs, strict=True))
-        ports = [_port(name, np.asarray(values).dtype, np.shape(values)) for name, values in given.items()]
-        infos: list[Any] = list(outputs_info or [])
+        """Outputs of one node; `outputs_info` has type and shape of each, where they cannot be inferred. Inputs that
+        the node leaves out may be left out, or be None. One more option is `opset_version`."""
+        opset = kwargs.pop("opset_version", PLAIN_OPSET if node.domain else NEWEST_OPSET)
+        if not isinstance(opset, int) or not OLDEST_OPSET <= opset <= NEWEST_OPSET:
+            raise SystolithError(f"Opset version must be from {OLDEST_OPSET} to {NEWEST_OPSET}, not {opset!r}")
+        if not node.domain:
+            version: Any = opset  # Declared as a dictionary there.
+            try:
+                super().run_node(node, inputs, device, outputs_info, opset_version=version)
+            except onnx.checker.ValidationError as error:
+                reason = " ".join(str(error).split())
+                raise SystolithError(f"Node '{node.name or node.op_type}' is not valid ONNX: {reason}") from None
+        if isinstance(inputs, list | tuple) and len(inputs) == len(node.input):
+            inputs = [values for name, values in zip(node.input, inputs, strict=True) if name]
+        given = _by_name([name for name in node.input if name], inputs)
+        ports = [_port(name, values.dtype, values.shape) for name, values in given.items()]
+        try:
+            infos = [(np.dtype(dtype), tuple(shape)) for dtype, shape in outputs_info or []]
+        except (TypeError, ValueError):
+            raise SystolithError(
+                f"outputs_info must have a type and a shape for each output, not {outputs_info!r}"
+            ) from None
         outputs = [_port(name, dtype, shape) for name, (dtype, shape) in zip(node.output, infos, strict=False)]
         opsets = [helper.make_opsetid("", opset)]
         if node.domain:
             opsets.append(helper.make_opsetid(node.domain, 1))
-        graph = helper.make_graph([node], "node", ports, outputs or [onnx.ValueInfoProto(name=n) for n in node.output])
+        graph = helper.make_graph([node], "node", ports, outputs)
         model = helper.make_model(graph, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets[:1]))
-        model = model if outputs else onnx.shape_inference.infer_shapes(model, data_prop=True)
+        if not outputs:
+            model.graph.output.extend(_inferred(model))
         return cls.run_model(model, given, device, **kwargs)
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
         """Only the CPU: it simulates the accelerator."""
         return device.split(":")[0] == "CPU"
+
+
+def _by_name(names: Sequence[str], inputs: Inputs) -> dict[str, NDArray]:
+    """Arrays by name, given so or in the order of `names`, which may have a name twice."""
+    if isinstance(inputs, Mapping):
+        given = dict(inputs)
+        if missing := set(names) - given.keys():
+            raise SystolithError(f"Inputs must have {_listed(names)}; {_listed(missing)} is missing")
+        if unknown := given.keys() - set(names):
+            raise SystolithError(f"Inputs must be {_listed(names)}; there is no {_listed(unknown)}")
+    else:
+        values = [inputs] if isinstance(inputs, np.ndarray) else inputs
+        if not isinstance(values, Iterable) or isinstance(values, str):
+            raise SystolithError(f"Inputs must be arrays, in order or by name, not {inputs!r}")
+        values = list(values)
+        if len(values) != len(names):
+            raise SystolithError(f"Inputs must be {len(names)} ({', '.join(names)}), not {len(values)}")
+        given = dict(zip(names, values, strict=True))
+    try:
+        return {name: np.asarray(values) for name, values in given.items()}
+    except ValueError as error:
+        raise SystolithError(f"Inputs must be arrays: {error}") from None
+
+
+def _inferred(model: ModelProto) -> list[onnx.ValueInfoProto]:
+    """Outputs of a model of one node, inferred by ONNX or, where it does not know the operator, by ONNX Runtime."""
+    node = model.graph.node[0]
+    names = [name for name in node.output if name]
+    probe = ModelProto()
+    probe.CopyFrom(model)
+    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    found = list(onnx.shape_inference.infer_shapes(probe, data_prop=True).graph.output)
+    if all(item.type.tensor_type.elem_type for item in found):
+        return found
+    try:
+        kinds = tensor_types(model, names, "outputs_info must be given where types cannot be inferred")
+    except SystolithError as error:
+        raise SystolithError(f"{node.op_type} '{node.name or names[0]}': {error}") from None
+    return [port(name, kinds[name]) for name in names if name in kinds]
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in sorted(names)) or "none"
 
 
 def _changing(model: ModelProto) -> set[str]:
@@ -196,7 +265,10 @@ def _is_fixed(port: onnx.ValueInfoProto) -> bool:
 
 
 def _port(name: str, dtype: Any, shape: Sequence[int]) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
+    try:
+        return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
+    except (ValueError, TypeError):
+        raise SystolithError(f"Tensor '{name}' must be of a type that ONNX has, not {dtype}") from None
 
 
 prepare = SystolithBackend.prepare

@@ -130,6 +130,74 @@ def test_bad_inputs():
         prepared.run(x, fast=True)
 
 
+@pytest.mark.parametrize(("inputs", "message"), [
+    (None, "Inputs must be arrays, in order or by name, not None"), (3, "must be arrays, in order or by name, not 3"),
+    ("x", "must be arrays, in order or by name, not 'x'"), ([], r"Inputs must be 1 \(x\), not 0"),
+    ({"x": np.zeros((2, 3, 4, 4), np.int8), "y": 0}, "Inputs must be 'x'; there is no 'y'"),
+    ([[[1], [1, 2]]], "Inputs must be arrays: .*inhomogeneous"), ([object()], "Input 'x' must be int8, not object"),
+    ([np.zeros((2, 3, 4), np.int8)], r"Input 'x' must have shape \(2, 3, 4, 4\), not \(2, 3, 4\)")])  # fmt: skip
+def test_inputs_that_are_none(inputs, message):
+    with pytest.raises(SystolithError, match=message):
+        prepare(tanh(), config="tiny4").run(inputs)
+
+
+def test_constants_among_the_inputs_are_of_their_types():
+    model, inputs = qlinear_conv()
+    prepared = prepare(model, config="tiny4")
+    for wrong, message in [
+        (inputs | {"w": np.zeros((4, 3, 3, 3), np.float32)}, "Input 'w' must be int8, not float32"),
+        (inputs | {"v": np.zeros(1)}, "Inputs must be .*; there is no 'v'"),
+        ({name: inputs[name] for name in inputs if name != "w"}, "Inputs must have .*; 'w' is missing"),
+    ]:
+        with pytest.raises(SystolithError, match=message):
+            prepared.run(wrong)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"model": b"bytes"}, "Model must be an onnx.ModelProto, not bytes"),
+    ({"model": onnx.ModelProto()}, "must be an ONNX model with at least one node"),
+    ({"config": 4}, "Configuration must be a Config, a preset's name or a .toml file, not 4"),
+    ({"backend": "fpga"}, "Backend must be one of golden, isa, rtl, cocotb, not 'fpga'")])  # fmt: skip
+def test_what_cannot_be_prepared(changes, message):
+    with pytest.raises(SystolithError, match=message):
+        prepare(**{"model": tanh(), "config": "tiny4"} | changes)
+
+
+def test_a_node_of_another_domain():
+    """ONNX does not know it; ONNX Runtime tells its types. One input is there twice."""
+    x = RNG.integers(-128, 128, (1, 4, 3, 3)).astype(np.int8)
+    node = helper.make_node("QLinearAdd", ["x", "s", "z", "x", "s", "z", "s", "z"], ["y"], domain="com.microsoft")
+    inputs = [x, SCALE, ZERO, x, SCALE, ZERO, SCALE, ZERO]
+    for options in ({}, {"outputs_info": [(np.int8, x.shape)], "opset_version": 17}):
+        (y,) = run_node(node, inputs, config="tiny4", **options)
+        np.testing.assert_array_equal(y, np.clip(2 * x.astype(int) - 3, -128, 127))
+
+
+def test_inputs_that_a_node_leaves_out():
+    x, sizes = RNG.integers(0, 255, (1, 4, 3, 3)).astype(np.uint8), np.array([1, 1, 2, 2], np.float32)
+    nearest = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    node = helper.make_node("Resize", ["x", "", "sizes"], ["y"], **nearest)
+    for inputs in ([x, sizes], [x, None, sizes], {"x": x, "sizes": sizes}):
+        (y,) = run_node(node, inputs, config="tiny4")
+        np.testing.assert_array_equal(y, x.repeat(2, 2).repeat(2, 3))
+
+
+@pytest.mark.parametrize(("node", "options", "message"), [
+    (helper.make_node("MaxPool", ["x"], ["y"], speed=1), {}, "Node 'MaxPool' is not valid ONNX: .*speed"),
+    (helper.make_node("Foo", ["x"], ["y"]), {}, "Node 'Foo' is not valid ONNX: No Op registered for Foo"),
+    (helper.make_node("Foo", ["x"], ["y"], domain="a.b"), {}, "Foo 'y': outputs_info must be given where types cannot"),
+    (helper.make_node("Tanh", ["x", "x2"], ["y"]), {}, "Node 'Tanh' is not valid ONNX"),
+    (helper.make_node("Add", ["x", "x2"], ["y"]), {}, r"Inputs must be 2 \(x, x2\), not 1"),
+    (helper.make_node("Flatten", ["x"], ["y"]), {"opset_version": 3}, "Opset version must be from 10 to "),
+    (helper.make_node("Flatten", ["x"], ["y"]), {"opset_version": "new"}, "Opset version must be from 10 to "),
+    (helper.make_node("Flatten", ["x"], ["y"]), {"outputs_info": [3]}, "outputs_info must have a type and a shape"),
+    (helper.make_node("Flatten", ["x"], ["y"]), {"outputs_info": [("M8", (1,))]}, "must be of a type that ONNX has"),
+])  # fmt: skip
+def test_bad_nodes(node, options, message):
+    with pytest.raises(SystolithError, match=message):
+        run_node(node, [np.zeros((1, 4, 3, 3), np.int8)], config="tiny4", **options)
+
+
 def test_onnx_runs_its_tests_against_it():
     """ONNX's own runner, on a few of its tests: passed or skipped by name."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
