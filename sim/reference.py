@@ -59,8 +59,9 @@ def session(model: bytes) -> onnxruntime.InferenceSession:
     """The model ready to run, many times. Raises SystolithError, with its first line, where ONNX Runtime refuses it."""
     try:
         return onnxruntime.InferenceSession(
-            model, _options(), ["CPUExecutionProvider"], disabled_optimizers=INEXACT_PASSES
-        )
+            model, _options(), ["CPUExecutionProvider"], disabled_optimizers=INEXACT_PASSES,
+            enable_fallback=0,  # A second try prints that it is one.
+        )  # fmt: skip
     except Exception as error:  # Its exceptions have no common base class.
         raise _refusal(error) from None
 

@@ -48,7 +48,10 @@ def tensor_types(model: ModelProto, names: list[str], where: str) -> dict[str, T
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 4  # Errors come as exceptions.
     try:
-        session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            probe.SerializeToString(), options, providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # A second try prints that it is one.
+        )  # fmt: skip
         found = {port.name: (port.type, port.shape) for port in session.get_outputs()}
         unknown = _unknown(model, {name: shape for name, (kind, shape) in found.items() if kind.startswith("tensor(")})
         zeros = {port.name: np.zeros(shape_of(port), dtype_of(port)) for port in model.graph.input} if unknown else {}

@@ -222,6 +222,19 @@ def test_an_output_is_of_its_type(kind, name):
         compile_network(net.model(), TINY)
 
 
+def test_refusals_print_nothing(capfd):
+    """An attribute that is no text, in a message of ONNX Runtime."""
+    net = Net()
+    y = net.node("DepthToSpace", [net.node("Softmax", [net.real(net.conv(net.image()))])], blocksize=2, mode=b"\xff")
+    net.output(y, np.float32, [1, 1, 12, 12])
+    model = net.model()
+    with pytest.raises(SystolithError, match="ONNX Runtime refuses the model"):
+        compile_network(model, TINY)
+    with pytest.raises(SystolithError, match="ONNX Runtime refuses the model"):
+        reference.session(model)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_nothing_for_the_accelerator_is_refused():
     net = Net()
     net.output(net.node("Softmax", [net.input("x", np.float32, [2, 3])]), np.float32, [2, 3])
