@@ -225,8 +225,9 @@ def test_an_output_is_of_its_type(kind, name):
 def test_refusals_print_nothing(capfd):
     """An attribute that is no text, in a message of ONNX Runtime."""
     net = Net()
-    y = net.node("DepthToSpace", [net.node("Softmax", [net.real(net.conv(net.image()))])], blocksize=2, mode=b"\xff")
-    net.output(y, np.float32, [1, 1, 12, 12])
+    x = net.node("Softmax", [net.real(net.conv(net.image()))], axis=1)
+    sizes = net.constant(np.array([1, 1, 2, 2], np.float32))
+    net.output(net.node("Resize", [x, "", sizes], mode=b"\xff"), np.float32, [1, 4, 12, 12])
     model = net.model()
     with pytest.raises(SystolithError, match="ONNX Runtime refuses the model"):
         compile_network(model, TINY)
