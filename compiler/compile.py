@@ -11,6 +11,7 @@ from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir import Graph, Port
 from systolith.compiler.memory import Place
 from systolith.compiler.order import ordered
+from systolith.compiler.passes.accumulators import prove_accumulators
 from systolith.compiler.passes.fuse import fuse
 from systolith.compiler.passes.lower import lower
 from systolith.compiler.passes.separate import separate
@@ -59,8 +60,8 @@ def compile_graph(graph: Graph, config: Config, model: bytes = b"") -> Program:
 
 
 def prepare(graph: Graph, config: Config) -> Graph:
-    """The graph after all passes, each one verified."""
-    graph = verify(graph)
+    """The graph, whose sums fit int32, after all passes, each one verified."""
+    graph = prove_accumulators(verify(graph))
     for function in PASSES:
         graph = verify(function(graph, config))
     return graph

@@ -1,12 +1,19 @@
 """The proof that accumulators fit int32: against brute force on small layers, and at its very limit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from systolith.compiler.ir import Conv, Graph, Value
+from systolith.compiler.compile import compile_graph
+from systolith.compiler.ir import Conv, Graph, Port, Value
 from systolith.compiler.passes.accumulators import prove_accumulators
 from systolith.compiler.passes.dead_layers import remove_dead_layers
+from systolith.config import PRESETS
 from systolith.errors import SystolithError
+from systolith.sim import golden
+from systolith.sim.image import build
+from systolith.sim.isa_sim import simulate
 
 LIMIT = 2**31 - 1
 
@@ -46,6 +53,26 @@ def test_raw_sums_count():
     """Sums of inputs without the zero point: 2^17 products of -128 and -128 reach 2^31."""
     assert fits(np.full(2**17 - 1, -128), 0, 0)
     assert not fits(np.full(2**17, -128), 0, 0)
+
+
+@pytest.mark.parametrize(("weights", "bias", "zero_point"), [
+    ([100], LIMIT - 12700, 0), ([-100], -LIMIT + 12700, 0), ([127] * 66300, 0, -128),
+    ([127, 3, -128], LIMIT - 33150, -128),
+])  # fmt: skip
+def test_whatever_fits_is_right(weights, bias, zero_point):
+    """Sums and folded bias may both be near the limit, of one sign or two: only what they come to must fit."""
+    config = PRESETS["tiny4"]
+    net = graph(weights, bias, zero_point)
+    layer = replace(net.layers[0], scale=np.full(1, 2.0**-24, np.float32))
+    ports = [(Port(name, net.values[name].dims, "int8", name, (0, 1, 2, 3), "int8"),) for name in ("x", "y")]
+    net = prove_accumulators(replace(net, layers=(layer,), inputs=ports[0], outputs=ports[1]))
+    program = compile_graph(net, config)
+    for x in (np.where(layer.weights > 0, 127, -128), np.where(layer.weights > 0, -128, 127)):
+        inputs = {"x": x.astype(np.int8)}
+        memory = build(program, inputs)
+        simulate(program.code, config, memory)
+        found = memory.output(program.outputs[0], config.array)
+        assert (found == golden.run_values(net, inputs)["y"]).all()
 
 
 def test_dead_layers_go():

@@ -9,7 +9,7 @@ import pytest
 from systolith.compiler.compile import compile_graph, compile_levels, compile_model
 from systolith.compiler.ir import Graph
 from systolith.compiler.timeline import estimate
-from systolith.errors import SystolithError
+from systolith.errors import UnsupportedError
 from systolith.isa import Region
 from systolith.program import Layout, from_bytes, to_bytes
 from systolith.sim import run as backends
@@ -162,7 +162,7 @@ def test_models_compute_what_golden_and_onnxruntime_do(name):
 def test_sums_that_leave_int32_are_refused():
     graph = conv_graph(np.random.default_rng(0), (1, 4, 2, 2), [conv(4, 1)])
     graph.layers[0].bias[:] = 2**31 - 1
-    with pytest.raises(SystolithError, match="Layer 'conv0' must have sums that fit into int32"):
+    with pytest.raises(UnsupportedError, match="Conv 'conv0': sums must fit int32 for every input"):
         compile_graph(graph, CONFIGS["tiny4"])
 
 
