@@ -4,7 +4,7 @@ import numpy as np
 
 from systolith.compiler.frontend.match import match
 from systolith.compiler.frontend.node import Node
-from systolith.compiler.frontend.tensors import Mapped, Real
+from systolith.compiler.frontend.tensors import Layers, Mapped, Real
 from systolith.compiler.ir import Map
 
 __all__ = ["SIGNS", "combined"]
@@ -13,11 +13,11 @@ SIGNS = {"Add": (1, 1), "Sub": (1, -1), "Mul": None, "Sum": (1, 1), "QLinearAdd"
 """Operators of two tensors: the signs of what they add, None where they multiply."""
 
 
-def combined(node: Node, first: Real, second: Real) -> Mapped:
+def combined(node: Node, first: Real, second: Real, layers: Layers) -> Mapped:
     """The two tensors added or multiplied, before quantization."""
     if node.op not in SIGNS:
         raise node.unsupported("one input must be a constant: only Add, Sub, Sum and Mul take two tensors")
-    pair, signs = match(node, first.quantized, second.quantized), SIGNS[node.op]
+    pair, signs = match(node, first.quantized, second.quantized, layers), SIGNS[node.op]
     if signs and pair.swapped:
         signs = signs[::-1]
     scales = np.float32(pair.whole.scale), np.float32(pair.other.scale)

@@ -16,6 +16,7 @@ from systolith.compiler.frontend.tensors import (
     Constant,
     DequantizedConstant,
     Function,
+    Layers,
     Mapped,
     Real,
     Roles,
@@ -40,7 +41,7 @@ ELEMENTWISE = (
 Fixed = Constant | DequantizedConstant
 
 
-def elementwise(node: Node, inputs: list[Tensor | None]) -> Tensor:
+def elementwise(node: Node, inputs: list[Tensor | None], layers: Layers) -> Tensor:
     """The result of one of these operators, before its QuantizeLinear."""
     inputs = on_one_leaf(inputs)
     tensors = [x for x in inputs if x is not None and not isinstance(x, Fixed)]
@@ -50,7 +51,7 @@ def elementwise(node: Node, inputs: list[Tensor | None]) -> Tensor:
         case [Mapped()] if node.op in ("Relu", "Clip"):
             return (relu if node.op == "Relu" else clip)(node, inputs)
         case [Real() as first, Real() as second] if not _same(first, second):
-            return combined(node, first, second)
+            return combined(node, first, second, layers)
         case [Real() as x] if node.op == "Mul" and (product := _product(node, x, inputs)):
             return product
         case [Real() | Function(), *rest] if all(isinstance(x, Real | Function) for x in rest):

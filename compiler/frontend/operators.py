@@ -35,13 +35,13 @@ VIEWS = {
 }
 """Operators that only look at a tensor in another way."""
 PLAIN = {
-    **dict.fromkeys(ELEMENTWISE, elementwise),
     "AveragePool": average_pool,
     "GlobalAveragePool": global_average_pool,
     "ReduceMean": reduce_mean,
 }
 """Operators whose layer waits for its QuantizeLinear."""
 LAYERS = {
+    **dict.fromkeys(ELEMENTWISE, elementwise),
     "Concat": concat,
     "Conv": conv,
     "ConvTranspose": conv_transpose,

@@ -35,14 +35,14 @@ def qlinear_binary(node: Node, inputs: list[Tensor | None], layers: Layers) -> Q
     node.attributes()
     a, b = _operand(node, inputs, 0, "A"), _operand(node, inputs, 3, "B")
     if isinstance(a, Real) and isinstance(b, Real):
-        return _finished(node, combined(node, a, b), inputs[6:], "C", layers)
+        return _finished(node, combined(node, a, b, layers), inputs[6:], "C", layers)
     variable, fixed = (a, b) if isinstance(a, Real) else (b, a)
     if not isinstance(variable, Real):
         raise node.unsupported("inputs 'A' and 'B' must not both be constants")
     if np.prod(fixed.shape) == 1 and len(fixed.shape) <= len(variable.shape):
         return _table(node, variable.quantized, 0 if variable is a else 3, inputs, inputs[6:], "C", layers)
     proto = helper.make_node(node.op.removeprefix("QLinear"), ["A", "B"], list(node.proto.output), node.name)
-    total = elementwise(Node(proto, node.where, node.opset, node.notes), [a, b])
+    total = elementwise(Node(proto, node.where, node.opset, node.notes), [a, b], layers)
     assert isinstance(total, Sum | Mapped | Function)
     return _finished(node, total, inputs[6:], "C", layers)
 

@@ -96,14 +96,34 @@ def test_limits(tail, limits):
 
 
 @pytest.mark.parametrize(("shapes", "message"), [
-    ([(2, 3, 4, 5), (1, 3, 4, 5)], "same batch and channels, and height and width the same or 1"),
-    ([(2, 3, 4, 5), (2, 1, 4, 5)], "same batch and channels, and height and width the same or 1"),
+    ([(2, 3, 4, 5), (1, 3, 4, 5)], "same batch, and channels, height and width the same or 1"),
     ([(1, 3, 4, 1), (1, 3, 1, 5)], "one of the inputs must have the output's shape (1, 3, 4, 5)"),
     ([(2, 2, 3, 4, 5), (2, 1, 3, 4, 5)], "Add 'pair': ")])  # fmt: skip
 def test_what_cannot_be_broadcast(shapes, message):
     with pytest.raises(UnsupportedError) as error:
         import_model(pair("Add", shapes))
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul"])
+@pytest.mark.parametrize("shapes", [[(2, 6, 4, 5), (2, 1, 4, 5)], [(2, 1, 1, 5), (2, 6, 4, 5)]])
+def test_one_channel_for_all(op, shapes):
+    """As spatial attention has it: the channel is copied, exactly."""
+    copy, _ = agree(pair(op, shapes, (0.1, 0.2, 0.3 if op != "Mul" else 3.0)), RNG).layers
+    assert (copy.op, copy.macs_of) == (op, 0)
+
+
+def test_one_channel_made_by_a_layer_for_all_of_an_input():
+    """The input's channels are known before a layer reads it."""
+    writer = ModelWriter()
+    x = writer.dequantize(writer.input("x", np.uint8, (1, 6, 4, 5)), 0.1, np.uint8(3))
+    mask = writer.dequantize(writer.input("mask", np.uint8, (1, 2, 4, 5)), 0.1, np.uint8(100))
+    weights = writer.dequantize(writer.constant(np.array([[[[90]], [[-80]]]], np.int8)), 0.01, np.int8(0))
+    gate = writer.dequantize(
+        writer.quantize(writer.node("Conv", [mask, weights]), 0.2131, np.uint8(9)), 0.2131, np.uint8(9)
+    )
+    graph = agree(finish(writer, writer.node("Mul", [x, gate]), 2.917, np.uint8(70)), RNG)
+    assert [layer.op for layer in graph.layers] == ["Conv", "Mul", "Mul"]
 
 
 def test_shapes_that_do_not_match():
