@@ -1,4 +1,4 @@
-"""Which instruction it is: what the decoders of the DMA units share."""
+"""What the decoders of the units share: which instruction it is, its start with its tokens, the constants of CONFIG."""
 
 from collections.abc import Mapping
 
@@ -6,9 +6,11 @@ from amaranth.hdl import Cat, Module, Shape, Signal, Value
 from amaranth.lib import data
 
 from systolith import isa
-from systolith.hw.interfaces import ErrorCode, header
+from systolith.hw.interfaces import UNITS, ErrorCode, fields_layout, header, payload
 
-__all__ = ["connect_start", "is_form", "packed"]
+__all__ = ["config_register", "connect_start", "is_form", "packed"]
+
+ALL = (1 << UNITS) - 1
 
 
 def is_form(form: isa.Format, word):
@@ -18,22 +20,33 @@ def is_form(form: isa.Format, word):
     return matches if form.group is None else matches & (fields.group == form.group)
 
 
-def connect_start(m: Module, unit, job, code, allowed) -> Signal:
-    """Start the instruction at the head of the queue as `job`, in a cycle with `allowed`, its tokens, and room.
+def config_register(m: Module, instruction, form: isa.Format) -> Signal:
+    """The constants of the last CONFIG of this form that was taken from the stream `instruction`."""
+    constants = Signal(fields_layout(form), name=form.name.replace(".", "_").lower())
+    word = instruction.p.word
+    with m.If(instruction.valid & instruction.ready & is_form(form, word)):
+        m.d.sync += constants.eq(payload(form, word))
+    return constants
 
-    An instruction with an error (`code`) waits for no tokens. Returns: it starts now.
+
+def connect_start(m: Module, unit, job, allowed, code=ErrorCode.NONE, units=ALL, room=1) -> Signal:
+    """Start the instruction at the head of the queue as `job`, in a cycle with `allowed`, its tokens, and `room`.
+
+    An instruction with an error (`code`) waits for no tokens, the others for those from `units` (a mask), which it asks
+    for where it is `allowed`, even without `room`. Returns: it starts now.
     """
     instruction, tokens = unit.instruction, unit.tokens
-    start = Signal()
-    with m.If(instruction.valid & allowed & (code == ErrorCode.NONE)):
-        m.d.comb += tokens.need.eq(header(instruction.p.word).wait)
+    wanted, start = Signal(), Signal()
     m.d.comb += [
+        wanted.eq(instruction.valid & allowed),
         tokens.index.eq(instruction.p.index),
-        job.valid.eq(instruction.valid & allowed & tokens.ready),
+        job.valid.eq(wanted & tokens.ready & room),
         start.eq(job.valid & job.ready),
         tokens.take.eq(start),
         instruction.ready.eq(start),
     ]
+    with m.If(wanted & (code == ErrorCode.NONE)):
+        m.d.comb += tokens.need.eq(header(instruction.p.word).wait & units)
     return start
 
 

@@ -13,7 +13,7 @@ from systolith.hw.depthwise_lane import DepthwiseLane
 from systolith.hw.depthwise_passes import DepthwisePasses
 from systolith.hw.depthwise_walk import DepthwiseWalk
 from systolith.hw.interfaces import ErrorCode, SramRead, UnitPort
-from systolith.hw.retire import Retire
+from systolith.hw.retire import Retire, connect_retired
 from systolith.hw.verilog import instantiate
 
 __all__ = ["DepthwiseCounts", "DepthwiseUnit"]
@@ -84,6 +84,7 @@ class DepthwiseUnit(wiring.Component):
         connect(m, stage.tokens, flipped(unit.tokens))
         connect(m, stage.weights, flipped(self.weights))
         connect(m, stage.started, retirement.started)
+        connect_retired(m, unit, retirement)
         connect(m, stage.passes, walk.passes)
         connect(m, walk.activations, flipped(self.activations))
         finished = self._lanes(m, stage, walk)
@@ -97,9 +98,6 @@ class DepthwiseUnit(wiring.Component):
             unit.fault.eq(walk.fault),
             retirement.finished.eq(finished),
             retirement.stopped.eq(stopped),
-            unit.retired.eq(retirement.retired),
-            unit.retired_index.eq(retirement.retired_index),
-            unit.give.eq(retirement.give),
             unit.busy.eq(stage.busy | walk.busy | retirement.busy),
             self.counts.busy.eq(walk.fed),
             self.counts.wait_tokens.eq(unit.instruction.valid & ~unit.tokens.ready & ~walk.busy),

@@ -13,11 +13,12 @@ from amaranth.lib.wiring import In, Out
 from systolith import isa
 from systolith.config import Config
 from systolith.hw.accumulators import REPEAT
-from systolith.hw.decode import connect_start, is_form, packed
+from systolith.hw.decode import config_register, connect_start, is_form, packed
 from systolith.hw.delay import delayed
 from systolith.hw.depthwise_lane import LaneTap, line_length, window
-from systolith.hw.depthwise_walk import ADDRESS_BITS, Pass
+from systolith.hw.depthwise_walk import Pass
 from systolith.hw.interfaces import (
+    ADDRESS_BITS,
     READ_LATENCY,
     ErrorCode,
     Issued,
@@ -27,7 +28,7 @@ from systolith.hw.interfaces import (
     header,
     payload,
 )
-from systolith.hw.multiply import DIGIT, STEPS, partial
+from systolith.hw.multiply import multiply
 from systolith.hw.retire import Started
 
 __all__ = ["DepthwisePasses"]
@@ -86,7 +87,7 @@ class DepthwisePasses(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        self.tensor, self.kernel = Signal(fields_layout(INPUT)), Signal(fields_layout(KERNEL))
+        self.tensor, self.kernel = (config_register(m, self.instruction, form) for form in (INPUT, KERNEL))
         self.active, self.error = Signal(), Signal(ErrorCode)
         self.width, self.height = Signal(range(4)), Signal(range(4))
         self.last_x, self.last_y, self.taken = Signal(), Signal(), Signal()
@@ -120,17 +121,13 @@ class DepthwisePasses(wiring.Component):
         with m.Elif(is_run & (run.acc >= self.config.dw_depth)):
             m.d.comb += code.eq(ErrorCode.SRAM_RANGE)
 
-        accept = connect_start(m, self, self.started, code, ~self.active & ~self.halt)
+        accept = connect_start(m, self, self.started, ~self.active & ~self.halt, code)
         m.d.comb += [
             start.eq(accept & (is_run | (code != ErrorCode.NONE))),
             self.started.p.signal.eq(header(word).signal),
             self.started.p.index.eq(self.instruction.p.index),
             self.started.p.executes.eq(is_run | (code != ErrorCode.NONE)),
         ]
-        with m.If(accept & is_form(INPUT, word)):
-            m.d.sync += self.tensor.eq(payload(INPUT, word))
-        with m.If(accept & is_form(KERNEL, word)):
-            m.d.sync += self.kernel.eq(payload(KERNEL, word))
         with m.If(start):
             m.d.sync += self.error.eq(code)
         return start
@@ -191,16 +188,23 @@ class DepthwisePasses(wiring.Component):
             self.last_y.eq(rest_y == self.height),
         ]
 
-        # Multiply by the row stride: least digit first, and the row stride shifted to that digit.
-        step, row_stride = Signal(range(STEPS + 1)), Signal(ADDRESS_BITS)
-        factors = {name: Signal(bits, name=f"factor_{name}") for name, bits in (("y0", 14), ("line", 8), ("row", 8))}
         address, row_address, x, y = (Signal.like(self.passes.p[name]) for name in ("address", "address", "x", "y"))
         line_step, row_step = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
+        is_wide, is_high = self._shape(run)
+        multiplying = multiply(
+            m,
+            start,
+            tensor.row_stride,
+            [
+                ((address, row_address), run.act + run.x0, run.y0),
+                ((line_step,), Const(0), kernel.stride_y),
+                ((row_step,), Const(0), Mux(is_high, rows, kernel.dilation_y)),
+            ],
+        )
         kernel_step_x = Mux(wide, cols, kernel.dilation_x)
         kernel_step_y = Mux(high, rows, kernel.dilation_y)
-        m.d.comb += ready.eq(step == 0)
+        m.d.comb += ready.eq(~multiplying)
         with m.If(start):
-            is_wide, is_high = self._shape(run)
             m.d.sync += [
                 job.eq(run),
                 index.eq(self.instruction.p.index),
@@ -209,28 +213,8 @@ class DepthwisePasses(wiring.Component):
                 accumulate.eq(0),
                 rest_x.eq(kernel.kernel_x),
                 rest_y.eq(kernel.kernel_y),
-                step.eq(STEPS),
-                row_stride.eq(tensor.row_stride),
-                # y0 is signed: y0 = (y0 + 2^13) - 2^13, and the first is its bits with the sign inverted.
-                factors["y0"].eq(run.y0.as_unsigned() ^ (1 << 13)),
-                address.eq(run.act + run.x0 - (tensor.row_stride << 13)),
-                factors["line"].eq(kernel.stride_y),
-                factors["row"].eq(Mux(is_high, rows, kernel.dilation_y)),
-                line_step.eq(0),
-                row_step.eq(0),
                 x.eq(run.x0),
                 y.eq(run.y0),
-            ]
-        with m.Elif(step != 0):
-            origin = address + partial(factors["y0"], row_stride)
-            m.d.sync += [
-                step.eq(step - 1),
-                row_stride.eq(row_stride << DIGIT),
-                *(factor.eq(factor >> DIGIT) for factor in factors.values()),
-                address.eq(origin),
-                row_address.eq(origin),
-                line_step.eq(line_step + partial(factors["line"], row_stride)),
-                row_step.eq(row_step + partial(factors["row"], row_stride)),
             ]
         with m.Elif(self.taken):
             m.d.sync += accumulate.eq(1)

@@ -11,13 +11,9 @@ from systolith.config import Config
 from systolith.hw.accumulators import REPEAT, AccumulatorControl
 from systolith.hw.delay import delayed
 from systolith.hw.depthwise_lane import LATENCY, LaneStep
-from systolith.hw.interfaces import INDEX_BITS, READ_LATENCY, ErrorCode, Fault, SramRead
+from systolith.hw.interfaces import ADDRESS_BITS, INDEX_BITS, POSITION_BITS, READ_LATENCY, ErrorCode, Fault, SramRead
 
-__all__ = ["ADDRESS_BITS", "POSITION_BITS", "DepthwiseWalk", "Pass"]
-
-ADDRESS_BITS = 18
-POSITION_BITS = 22
-"""Holds any input row or column an instruction reaches: 14 bits of start, 12 + 8 of strides, 8 + 8 of dilation."""
+__all__ = ["DepthwiseWalk", "Pass"]
 
 
 class Pass(data.Struct):

@@ -15,7 +15,7 @@ from systolith.hw.execute_tiles import TileStage
 from systolith.hw.execute_weights import WeightStage
 from systolith.hw.interfaces import ErrorCode, Issued, SramRead, TokenPort, UnitPort
 from systolith.hw.queue import Queue
-from systolith.hw.retire import Retire
+from systolith.hw.retire import Retire, connect_retired
 
 __all__ = ["ExecuteCounts", "ExecuteUnit"]
 
@@ -121,12 +121,10 @@ class ExecuteUnit(wiring.Component):
             )
 
         connect(m, tile_stage.started, retirement.started)
+        connect_retired(m, unit, retirement)
         m.d.comb += [
             retirement.finished.eq(self.finished),
             retirement.stopped.eq(unit.fault.code != ErrorCode.NONE),
-            unit.retired.eq(retirement.retired),
-            unit.retired_index.eq(retirement.retired_index),
-            unit.give.eq(retirement.give),
             unit.busy.eq(weight_stage.busy | ahead.o.valid | tile_stage.busy | row_stage.busy | retirement.busy),
         ]
 

@@ -6,7 +6,7 @@ It runs ahead of the rows: the weights of the next tile, of this instruction or 
 rows flow.
 """
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -14,7 +14,7 @@ from amaranth.utils import ceil_log2
 from systolith import isa
 from systolith.config import Config
 from systolith.hw.array import WeightWord
-from systolith.hw.decode import is_form
+from systolith.hw.decode import config_register, connect_start, is_form
 from systolith.hw.delay import delayed
 from systolith.hw.interfaces import (
     READ_LATENCY,
@@ -23,8 +23,6 @@ from systolith.hw.interfaces import (
     Issued,
     SramRead,
     TokenPort,
-    fields_layout,
-    header,
     payload,
 )
 
@@ -110,33 +108,22 @@ class WeightStage(wiring.Component):
     def _accept(self, m: Module, job, waiting: Signal, take: Signal) -> Signal:
         """Take instructions in order: check, wait for the token, apply CONFIG, keep one job. Returns the error."""
         word = self.instruction.p.word
-        kernel, execute = Signal(fields_layout(KERNEL)), payload(EXECUTE, word)
+        kernel, execute = config_register(m, self.instruction, KERNEL), payload(EXECUTE, word)
         is_execute = is_form(EXECUTE, word)
 
         error = Signal(ErrorCode)
-        zeros = [value == 0 for value in (execute.rows, execute.cols, kernel.kernel_y, kernel.kernel_x, kernel.blocks)]
+        counts = (execute.rows, execute.cols, kernel.kernel_y, kernel.kernel_x, kernel.blocks)
         with m.If(self.instruction.valid):
             with m.If(~is_execute & ~is_form(INPUT, word) & ~is_form(KERNEL, word)):
                 m.d.comb += error.eq(ErrorCode.OPCODE)
-            with m.Elif(is_execute & (zeros[0] | zeros[1] | zeros[2] | zeros[3] | zeros[4])):
+            with m.Elif(is_execute & Cat(count == 0 for count in counts).any()):
                 m.d.comb += error.eq(ErrorCode.OPERAND)
 
-        wanted, accept = Signal(), Signal()
-        m.d.comb += [
-            wanted.eq(self.instruction.valid & ~self.halt & (error == ErrorCode.NONE)),
-            self.tokens.need.eq(Mux(wanted, header(word).wait & (1 << isa.Unit.LOAD_W), 0)),
-            self.tokens.index.eq(self.instruction.p.index),
-            self.issued.p.eq(self.instruction.p),
-            self.issued.valid.eq(wanted & self.tokens.ready & ~(is_execute & waiting)),
-            accept.eq(self.issued.valid & self.issued.ready),
-            self.tokens.take.eq(accept),
-            self.instruction.ready.eq(accept),
-        ]
-
+        allowed, room = ~self.halt & (error == ErrorCode.NONE), ~(is_execute & waiting)
+        accept = connect_start(m, self, self.issued, allowed, units=1 << isa.Unit.LOAD_W, room=room)
+        m.d.comb += self.issued.p.eq(self.instruction.p)
         with m.If(take):
             m.d.sync += waiting.eq(0)
-        with m.If(accept & is_form(KERNEL, word)):
-            m.d.sync += kernel.eq(payload(KERNEL, word))
         with m.If(accept & is_execute):
             m.d.sync += [
                 waiting.eq(1),

@@ -13,6 +13,9 @@ from systolith import isa
 from systolith.config import Config
 
 __all__ = [
+    "ADDRESS_BITS",
+    "INDEX_BITS",
+    "POSITION_BITS",
     "READ_LATENCY",
     "UNITS",
     "ErrorCode",
@@ -35,6 +38,10 @@ UNITS = 6
 """Bits of a token mask."""
 INDEX_BITS = 24
 """Bits of an instruction index."""
+ADDRESS_BITS = 18
+"""Bits of an address in activation SRAM."""
+POSITION_BITS = 22
+"""Holds any input row or column an instruction reaches: 14 bits of start, 12 + 8 of strides, 8 + 8 of dilation."""
 
 
 class ErrorCode(enum.Enum, shape=8):

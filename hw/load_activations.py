@@ -9,9 +9,10 @@ from amaranth.lib.wiring import Out, connect, flipped
 
 from systolith import isa
 from systolith.config import Config
-from systolith.hw.decode import connect_start, is_form, packed
-from systolith.hw.interfaces import ErrorCode, ReadBus, Regions, SramWrite, UnitPort, fields_layout, header, payload
+from systolith.hw.decode import config_register, connect_start, is_form, packed
+from systolith.hw.interfaces import ErrorCode, ReadBus, Regions, SramWrite, UnitPort, header, payload
 from systolith.hw.load_path import LoadPath
+from systolith.hw.retire import connect_retired
 
 __all__ = ["LoadActivations"]
 
@@ -63,11 +64,9 @@ class LoadActivations(wiring.Component):
         m.submodules.path = path = LoadPath(self.config, BYTE_BITS)
         connect(m, path.regions, flipped(self.regions))
         connect(m, path.bus, flipped(self.bus))
+        connect_retired(m, unit, path)
         self._decode(m, path)
         m.d.comb += [
-            unit.give.eq(path.give),
-            unit.retired.eq(path.retired),
-            unit.retired_index.eq(path.retired_index),
             unit.busy.eq(path.busy),
             unit.fault.eq(path.fault),
             path.halt.eq(unit.halt),
@@ -83,7 +82,7 @@ class LoadActivations(wiring.Component):
         """Instruction and constants -> job."""
         instruction = self.unit.instruction
         word = instruction.p.word
-        source, window = Signal(fields_layout(SOURCE)), Signal(fields_layout(WINDOW))
+        source, window = (config_register(m, instruction, form) for form in (SOURCE, WINDOW))
         load = payload(LOAD, word)
         is_load, is_source, is_window = (is_form(form, word) for form in (LOAD, SOURCE, WINDOW))
         empty = (load.rows == 0) | (load.cols == 0) | (window.length == 0) | (window.step == 0)
@@ -139,9 +138,5 @@ class LoadActivations(wiring.Component):
             "code": code,
             "context": context,
         }
-        m.d.comb += path.job.p.eq(packed(m, path.rows.job_layout, job))
-        start = connect_start(m, self.unit, path.job, code, ready & ~path.stopped)
-        with m.If(start & is_source):
-            m.d.sync += source.eq(payload(SOURCE, word))
-        with m.If(start & is_window):
-            m.d.sync += window.eq(payload(WINDOW, word))
+        m.d.comb += path.job.p.eq(packed(m, path.job.p.shape(), job))
+        connect_start(m, self.unit, path.job, ready & ~path.stopped, code)

@@ -1,10 +1,10 @@
 """What both load units are made of behind their decoders: rows of memory -> checked addresses -> bursts -> SRAM words.
 
-decoder -> Rows -> Locate -+-> ReadStream -> beats -+-> Extractor -> words
-                           +-> queue of rows -------+
+decoder -> RowAccess -+-> ReadStream -> beats -+-> Extractor -> words
+                      +-> queue of rows -------+
 """
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -13,8 +13,8 @@ from systolith.hw.extract import Extractor, load_context, row_layout, word_layou
 from systolith.hw.interfaces import INDEX_BITS, UNITS, ErrorCode, Fault, ReadBus, Regions
 from systolith.hw.queue import Queue
 from systolith.hw.read_stream import ReadStream
-from systolith.hw.region import Locate, beat_bits
-from systolith.hw.rows import Rows, row_context
+from systolith.hw.region import beat_bits
+from systolith.hw.row_access import RowAccess
 
 __all__ = ["LoadPath"]
 
@@ -57,10 +57,10 @@ class LoadPath(wiring.Component):
 
     def __init__(self, config: Config, byte_bits: int):
         self.config, self.byte_bits = config, byte_bits
-        self.rows = Rows(byte_bits, load_context(byte_bits))
+        self.access = RowAccess(config, byte_bits, load_context(byte_bits))
         super().__init__(
             {
-                "job": self.rows.signature.members["job"],
+                "job": self.access.signature.members["job"],
                 "regions": Out(Regions(config)),
                 "bus": Out(ReadBus(config)),
                 "word": Out(stream.Signature(word_layout(config))),
@@ -77,48 +77,41 @@ class LoadPath(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, bits = self.config, self.byte_bits
-        m.submodules.rows = rows = self.rows
-        m.submodules.locate = locate = Locate(config, bits, row_context(load_context(bits)))
+        m.submodules.access = access = self.access
         m.submodules.read = read = ReadStream(config, beat_bits(config, bits))
         m.submodules.queue = queue = Queue(row_layout(config, bits), max(4, config.axi_outstanding))
         m.submodules.extract = extract = Extractor(config, bits)
-        connect(m, flipped(self.job), rows.job)
-        connect(m, rows.row, locate.span)
-        connect(m, flipped(self.regions), locate.regions)
+        connect(m, flipped(self.job), access.job)
+        connect(m, access.regions, flipped(self.regions))
         connect(m, read.bus, flipped(self.bus))
         connect(m, queue.o, extract.row)
         connect(m, read.beats, extract.beats)
 
         stopped = self.stopped
-        m.d.comb += [stopped.eq(self.halt | (self.fault.code != ErrorCode.NONE)), read.halt.eq(stopped)]
-
-        # A row that may be read goes both ways at once.
-        found = locate.found.p
-        context = found.context
-        refused = (context.code != ErrorCode.NONE) | ~found.inside
-        pass_on = locate.found.valid & ~refused & ~stopped
-        nothing = found.beats == 0
         m.d.comb += [
-            read.span.valid.eq(pass_on & ~nothing & queue.i.ready),
-            read.span.p.address.eq(found.address),
-            read.span.p.beats.eq(found.beats),
-            queue.i.valid.eq(pass_on & (nothing | read.span.ready)),
-            queue.i.p.beats.eq(found.beats),
-            queue.i.p.phase.eq(found.address),
-            queue.i.p.sram.eq(context.sram),
-            queue.i.p.last.eq(context.last),
-            queue.i.p.context.eq(context.context),
-            locate.found.ready.eq(queue.i.valid & queue.i.ready),
+            access.halt.eq(self.halt),
+            access.failed.code.eq(Mux(extract.error, ErrorCode.AXI_READ, ErrorCode.NONE)),
+            access.failed.index.eq(extract.index),
+            self.fault.eq(access.fault),
+            stopped.eq(access.stopped),
+            read.halt.eq(stopped),
         ]
 
-        # Data errors belong to older instructions than address errors.
-        with m.If(~stopped):
-            with m.If(extract.error):
-                m.d.sync += [self.fault.code.eq(ErrorCode.AXI_READ), self.fault.index.eq(extract.index)]
-            with m.Elif(locate.found.valid & refused):
-                m.d.sync += [self.fault.code.eq(ErrorCode.REGION_RANGE), self.fault.index.eq(context.context.index)]
-                with m.If(context.code != ErrorCode.NONE):
-                    m.d.sync += self.fault.code.eq(context.code)
+        # A row goes both ways at once.
+        row = access.row
+        nothing = row.p.beats == 0
+        m.d.comb += [
+            read.span.valid.eq(row.valid & ~nothing & queue.i.ready),
+            read.span.p.address.eq(row.p.address),
+            read.span.p.beats.eq(row.p.beats),
+            queue.i.valid.eq(row.valid & (nothing | read.span.ready)),
+            queue.i.p.beats.eq(row.p.beats),
+            queue.i.p.phase.eq(row.p.address),
+            queue.i.p.sram.eq(row.p.sram),
+            queue.i.p.last.eq(row.p.last),
+            queue.i.p.context.eq(row.p.context),
+            row.ready.eq(queue.i.ready & (nothing | read.span.ready)),
+        ]
 
         word = extract.word
         done = Signal()
@@ -127,7 +120,7 @@ class LoadPath(wiring.Component):
             self.word.valid.eq(word.valid & word.p.write & ~stopped),
             word.ready.eq((self.word.ready | ~word.p.write) & ~stopped),
             done.eq(word.valid & word.ready & word.p.last),
-            self.busy.eq(rows.busy | locate.busy | queue.o.valid | extract.busy | self.retired),
+            self.busy.eq(access.busy | queue.o.valid | extract.busy | self.retired),
         ]
         m.d.sync += [self.retired.eq(done), self.give.eq(0), self.retired_index.eq(word.p.index)]
         with m.If(done):

@@ -12,6 +12,7 @@ from systolith.config import Config
 from systolith.hw.decode import connect_start, is_form, packed
 from systolith.hw.interfaces import ErrorCode, ReadBus, Regions, SramWrite, UnitPort, header, payload
 from systolith.hw.load_path import LoadPath
+from systolith.hw.retire import connect_retired
 
 __all__ = ["LoadWeights"]
 
@@ -61,6 +62,7 @@ class LoadWeights(wiring.Component):
         m.submodules.path = path = LoadPath(self.config, 20 + n.bit_length())
         connect(m, path.regions, flipped(self.regions))
         connect(m, path.bus, flipped(self.bus))
+        connect_retired(m, unit, path)
 
         word, index = unit.instruction.p.word, unit.instruction.p.index
         load = payload(LOAD, word)
@@ -91,13 +93,10 @@ class LoadWeights(wiring.Component):
             "code": code,
             "context": context,
         }
-        m.d.comb += path.job.p.eq(packed(m, path.rows.job_layout, job))
-        connect_start(m, unit, path.job, code, ~path.stopped)
+        m.d.comb += path.job.p.eq(packed(m, path.job.p.shape(), job))
+        connect_start(m, unit, path.job, ~path.stopped, code)
 
         m.d.comb += [
-            unit.give.eq(path.give),
-            unit.retired.eq(path.retired),
-            unit.retired_index.eq(path.retired_index),
             unit.busy.eq(path.busy),
             unit.fault.eq(path.fault),
             path.halt.eq(unit.halt),

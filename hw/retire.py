@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from systolith.hw.interfaces import INDEX_BITS, UNITS
 from systolith.hw.queue import Queue
 
-__all__ = ["Retire", "Started"]
+__all__ = ["Retire", "Started", "connect_retired"]
 
 IN_FLIGHT = 32
 """Instructions between their start and retirement, with their CONFIG."""
@@ -22,6 +22,15 @@ class Started(data.Struct):
     signal: UNITS
     index: INDEX_BITS
     executes: 1
+
+
+def connect_retired(m: Module, unit, stage) -> None:
+    """What a unit's last stage retires, with its tokens, is what the unit retires."""
+    m.d.comb += [
+        unit.give.eq(stage.give),
+        unit.retired.eq(stage.retired),
+        unit.retired_index.eq(stage.retired_index),
+    ]
 
 
 class Retire(wiring.Component):

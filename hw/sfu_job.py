@@ -3,15 +3,11 @@
 from amaranth.hdl import signed
 from amaranth.lib import data
 
-from systolith.hw.interfaces import INDEX_BITS, UNITS, ErrorCode
+from systolith.hw.interfaces import ADDRESS_BITS, INDEX_BITS, POSITION_BITS, UNITS, ErrorCode
 from systolith.hw.requantize import Constants
 from systolith.hw.sfu_add import Factors
 
-__all__ = ["ADDRESS_BITS", "Job", "Memory", "Numbers", "Second", "Walk"]
-
-ADDRESS_BITS = 18
-POSITION_BITS = 22
-"""Holds any input row or column an instruction reaches: 14 bits of start, 12 + 8 of strides, 8 + 8 of dilation."""
+__all__ = ["Job", "Memory", "Numbers", "Second", "Walk"]
 
 
 class Memory:

@@ -5,14 +5,15 @@ CONFIG is applied here, while the instruction before still runs, and then travel
 are no multipliers: what is multiplied by the row stride is added up, five bits a cycle, after CONFIG.
 """
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Array, Const, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from systolith.config import Config
-from systolith.hw.interfaces import ErrorCode, Issued, fields_layout, header, payload
-from systolith.hw.multiply import DIGIT, STEPS, partial
-from systolith.hw.sfu_job import ADDRESS_BITS, Job, Memory, Second
+from systolith.hw.decode import config_register
+from systolith.hw.interfaces import ADDRESS_BITS, ErrorCode, Issued, header, payload
+from systolith.hw.multiply import multiply
+from systolith.hw.sfu_job import Job, Memory, Second
 from systolith.isa import CONFIG_FORMATS, FORMATS, Opcode, Unit
 
 __all__ = ["SfuSetup"]
@@ -47,7 +48,9 @@ class SfuSetup(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        constants = {name: Signal(fields_layout(form), name=name) for name, form in GROUPS.items() if name != "table"}
+        constants = {
+            name: config_register(m, self.instruction, form) for name, form in GROUPS.items() if name != "table"
+        }
         word, job = self.instruction.p.word, self.job.p
         head, fields = header(word), payload(SFU, word)
         is_sfu, is_config, accept, settled = Signal(), Signal(), Signal(), Signal()
@@ -57,9 +60,6 @@ class SfuSetup(wiring.Component):
             self.instruction.ready.eq((~self.job.valid | self.job.ready) & (settled | ~is_sfu)),
             accept.eq(self.instruction.valid & self.instruction.ready),
         ]
-        for name, target in constants.items():
-            with m.If(accept & is_config & (head.group == GROUPS[name].group)):
-                m.d.sync += target.eq(payload(GROUPS[name], word))
         products = self._multiply(m, accept & is_config, head.group, constants, settled)
 
         with m.If(self.job.ready):
@@ -84,27 +84,19 @@ class SfuSetup(wiring.Component):
     def _multiply(self, m: Module, config, group, constants, settled: Signal):
         """Products of row stride and y0, stride_y, dilation_y, in the cycles after CONFIG of one of them."""
         source, window = constants["input"], constants["window"]
-        begin, step = Signal(), Signal(range(STEPS + 1))
-        row_stride, products = Signal(ADDRESS_BITS), [Signal(ADDRESS_BITS, name=f"product{i}") for i in range(3)]
-        factors = [Signal(14, name=f"factor{i}") for i in range(3)]
-        m.d.comb += settled.eq(~begin & (step == 0))
+        begin, products = Signal(), [Signal(ADDRESS_BITS, name=f"product{i}") for i in range(3)]
         m.d.sync += begin.eq(config & ((group == GROUPS["input"].group) | (group == GROUPS["window"].group)))
-        with m.If(begin):
-            # y0 is signed: y0 = (y0 + 2^13) - 2^13, and the first is its bits with the sign inverted.
-            m.d.sync += [
-                step.eq(STEPS),
-                row_stride.eq(source.row_stride),
-                factors[0].eq(source.y0.as_unsigned() ^ (1 << 13)),
-                products[0].eq(source.x0 - (source.row_stride << 13)),
-                factors[1].eq(window.stride_y),
-                factors[2].eq(window.dilation_y),
-                products[1].eq(0),
-                products[2].eq(0),
-            ]
-        with m.Elif(step != 0):
-            m.d.sync += [step.eq(step - 1), row_stride.eq(row_stride << DIGIT)]
-            for factor, product in zip(factors, products, strict=True):
-                m.d.sync += [product.eq(product + partial(factor, row_stride)), factor.eq(factor >> DIGIT)]
+        multiplying = multiply(
+            m,
+            begin,
+            source.row_stride,
+            [
+                ((products[0],), source.x0, source.y0),
+                ((products[1],), Const(0), window.stride_y),
+                ((products[2],), Const(0), window.dilation_y),
+            ],
+        )
+        m.d.comb += settled.eq(~begin & ~multiplying)
         return products
 
     def _check(self, m: Module, is_sfu, is_config, group, fields, constants) -> Signal:

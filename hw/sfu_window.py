@@ -9,7 +9,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from systolith.config import Config
-from systolith.hw.sfu_job import ADDRESS_BITS, Memory, Second, Walk
+from systolith.hw.interfaces import ADDRESS_BITS
+from systolith.hw.sfu_job import Memory, Second, Walk
 
 __all__ = ["Position", "SfuWindow"]
 

@@ -1,7 +1,7 @@
 """STORE: writes rows of activation SRAM to memory.
 
-queue -> Store: Rows -> Locate -+-> bursts -> AxiMaster <- beats <- Packer <-+
-                                +-> ReadWords (activation SRAM) -------------+
+queue -> Store: RowAccess -+-> bursts -> AxiMaster <- beats <- Packer <-+
+                           +-> ReadWords (activation SRAM) -------------+
 """
 
 from amaranth.hdl import Module, Mux, Signal
@@ -11,7 +11,7 @@ from amaranth.lib.wiring import Out, connect, flipped
 from systolith import isa
 from systolith.config import Config
 from systolith.hw.burst import BurstSplitter
-from systolith.hw.decode import connect_start, is_form, packed
+from systolith.hw.decode import config_register, connect_start, is_form, packed
 from systolith.hw.interfaces import (
     INDEX_BITS,
     UNITS,
@@ -20,7 +20,6 @@ from systolith.hw.interfaces import (
     SramRead,
     UnitPort,
     WriteBus,
-    fields_layout,
     header,
     payload,
 )
@@ -28,8 +27,9 @@ from systolith.hw.ledger import Ledger
 from systolith.hw.pack import Packer
 from systolith.hw.queue import Queue
 from systolith.hw.read_words import ReadWords, words_row
-from systolith.hw.region import Locate, beat_bits
-from systolith.hw.rows import Rows, row_context
+from systolith.hw.region import beat_bits
+from systolith.hw.retire import connect_retired
+from systolith.hw.row_access import RowAccess
 
 __all__ = ["Store"]
 
@@ -85,55 +85,37 @@ class Store(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, unit, bits = self.config, self.unit, self.byte_bits
-        m.submodules.rows = rows = Rows(bits, StoreContext)
-        m.submodules.locate = locate = Locate(config, bits, row_context(StoreContext))
+        m.submodules.access = access = RowAccess(config, bits, StoreContext)
         m.submodules.splitter = splitter = BurstSplitter(config, beat_bits(config, bits))
         m.submodules.queue = queue = Queue(words_row(config), ROWS_AHEAD)
         m.submodules.words = words = ReadWords(config)
         m.submodules.packer = packer = Packer(config)
         m.submodules.ledger = ledger = Ledger(config)
-        connect(m, rows.row, locate.span)
-        connect(m, flipped(self.regions), locate.regions)
+        connect(m, flipped(self.regions), access.regions)
         connect(m, queue.o, words.row)
         connect(m, words.read, flipped(self.read))
         connect(m, words.word, packer.word)
         connect(m, packer.beat, flipped(self.bus.beat))
-
-        stopped = Signal()
+        self._decode(m, access)
+        self._pass_on(m, access, splitter, queue, ledger)
+        connect_retired(m, unit, ledger)
         m.d.comb += [
-            stopped.eq(unit.halt | (unit.fault.code != ErrorCode.NONE)),
-            words.halt.eq(stopped),
-            ledger.halt.eq(stopped),
-        ]
-        self._decode(m, rows, stopped)
-        self._pass_on(m, locate, splitter, queue, ledger, stopped)
-
-        m.d.comb += [
+            access.halt.eq(unit.halt),
+            access.failed.code.eq(Mux(ledger.failed, ErrorCode.AXI_WRITE, ErrorCode.NONE)),
+            access.failed.index.eq(ledger.failed_index),
+            unit.fault.eq(access.fault),
+            words.halt.eq(access.stopped),
+            ledger.halt.eq(access.stopped),
             ledger.done.eq(self.bus.done),
             ledger.error.eq(self.bus.error),
-            unit.give.eq(ledger.give),
-            unit.retired.eq(ledger.retired),
-            unit.retired_index.eq(ledger.retired_index),
-            unit.busy.eq(rows.busy | locate.busy | splitter.burst.valid | ledger.busy),
+            unit.busy.eq(access.busy | splitter.burst.valid | ledger.busy),
         ]
-        found = locate.found.p
-        refused = (found.context.code != ErrorCode.NONE) | ~found.inside
-        with m.If(~stopped):
-            with m.If(ledger.failed):
-                m.d.sync += [unit.fault.code.eq(ErrorCode.AXI_WRITE), unit.fault.index.eq(ledger.failed_index)]
-            with m.Elif(locate.found.valid & refused):
-                m.d.sync += [
-                    unit.fault.code.eq(ErrorCode.REGION_RANGE),
-                    unit.fault.index.eq(found.context.context.index),
-                ]
-                with m.If(found.context.code != ErrorCode.NONE):
-                    m.d.sync += unit.fault.code.eq(found.context.code)
         return m
 
-    def _decode(self, m: Module, rows: Rows, stopped: Signal):
+    def _decode(self, m: Module, access: RowAccess):
         """Instruction and constants -> job."""
         word = self.unit.instruction.p.word
-        target, store = Signal(fields_layout(TARGET)), payload(STORE, word)
+        target, store = config_register(m, self.unit.instruction, TARGET), payload(STORE, word)
         is_store, is_target = is_form(STORE, word), is_form(TARGET, word)
         code = Signal(ErrorCode)
         with m.If(is_store & ((store.rows == 0) | (store.cols == 0))):
@@ -160,48 +142,49 @@ class Store(wiring.Component):
             "code": code,
             "context": context,
         }
-        m.d.comb += rows.job.p.eq(packed(m, rows.job_layout, job))
-        start = connect_start(m, self.unit, rows.job, code, ~stopped)
-        with m.If(start & is_target):
-            m.d.sync += target.eq(payload(TARGET, word))
+        m.d.comb += access.job.p.eq(packed(m, access.job.p.shape(), job))
+        connect_start(m, self.unit, access.job, ~access.stopped, code)
 
-    def _pass_on(self, m: Module, locate: Locate, splitter: BurstSplitter, queue: Queue, ledger: Ledger, stopped):
-        """A row that may be written goes to the splitter and to the SRAM reader at once; each burst into the ledger."""
-        found, burst, request = locate.found.p, splitter.burst, self.bus.request
-        context = found.context.context
-        splitting = Signal.like(found.context)
-        allowed = locate.found.valid & (found.context.code == ErrorCode.NONE) & found.inside & ~stopped
+    def _pass_on(self, m: Module, access: RowAccess, splitter: BurstSplitter, queue: Queue, ledger: Ledger):
+        """A row goes to the splitter and to the SRAM reader at once; each burst into the ledger."""
+        row, burst, request = access.row, splitter.burst, self.bus.request
+        context = row.p.context
+        splitting = Signal(data.StructLayout({"index": INDEX_BITS, "signal": UNITS, "last": 1}))
         m.d.comb += [
-            splitter.span.valid.eq(allowed & ~context.config & queue.i.ready),
-            splitter.span.p.address.eq(found.address),
-            splitter.span.p.beats.eq(found.beats),
+            splitter.span.valid.eq(row.valid & ~context.config & queue.i.ready),
+            splitter.span.p.address.eq(row.p.address),
+            splitter.span.p.beats.eq(row.p.beats),
             queue.i.valid.eq(splitter.span.valid & splitter.span.ready),
-            queue.i.p.sram.eq(found.context.sram),
+            queue.i.p.sram.eq(row.p.sram),
             queue.i.p.cols.eq(context.cols),
-            queue.i.p.phase.eq(found.address),
+            queue.i.p.phase.eq(row.p.address),
             request.p.address.eq(burst.p.address),
             request.p.beats.eq(burst.p.beats),
         ]
         with m.If(queue.i.valid):
-            m.d.sync += splitting.eq(found.context)
+            m.d.sync += [
+                splitting.index.eq(context.index),
+                splitting.signal.eq(context.signal),
+                splitting.last.eq(row.p.last),
+            ]
 
         with m.If(burst.valid):
             m.d.comb += [
-                request.valid.eq(ledger.entry.ready & ~stopped),
+                request.valid.eq(ledger.entry.ready & ~access.stopped),
                 burst.ready.eq(request.valid & request.ready),
                 ledger.entry.valid.eq(burst.ready),
-                ledger.entry.p.index.eq(splitting.context.index),
-                ledger.entry.p.signal.eq(splitting.context.signal),
+                ledger.entry.p.index.eq(splitting.index),
+                ledger.entry.p.signal.eq(splitting.signal),
                 ledger.entry.p.last.eq(burst.p.last & splitting.last),
-                locate.found.ready.eq(queue.i.valid),
+                row.ready.eq(queue.i.valid),
             ]
         with m.Else():
             # An instruction without bursts waits until those before it are in the ledger.
             m.d.comb += [
-                ledger.entry.valid.eq(allowed & context.config),
+                ledger.entry.valid.eq(row.valid & context.config),
                 ledger.entry.p.index.eq(context.index),
                 ledger.entry.p.signal.eq(context.signal),
                 ledger.entry.p.last.eq(1),
                 ledger.entry.p.config.eq(1),
-                locate.found.ready.eq(queue.i.valid | (ledger.entry.valid & ledger.entry.ready)),
+                row.ready.eq(queue.i.valid | (ledger.entry.valid & ledger.entry.ready)),
             ]
