@@ -10,13 +10,15 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import ModelProto, version_converter
+from onnx import ModelProto, TensorProto, numpy_helper, version_converter
 from onnxruntime import quantization
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
@@ -95,8 +97,16 @@ def quantize_model(
             quantized = onnx.load(paths[2])
     except Exception as error:  # ONNX Runtime's exceptions have no common base class.
         reason = " ".join(str(error).split())[:300]
-        raise SystolithError(f"{where}: ONNX Runtime cannot quantize it: {reason}") from None
+        infinite = (t.name for t in model.graph.initializer if not np.isfinite(_floats(t)).all())
+        hint = "".join(f"; initializer '{name}' has NaN or infinity" for name in islice(infinite, 1))
+        raise SystolithError(f"{where}: ONNX Runtime cannot quantize it: {reason}{hint}") from None
     return _with_used_domains(quantized).SerializeToString()
+
+
+def _floats(tensor: TensorProto) -> NDArray:
+    """Values of a float tensor, none of another."""
+    values = numpy_helper.to_array(tensor)
+    return values if values.dtype.kind == "f" else np.zeros(0)
 
 
 class _Reader(quantization.CalibrationDataReader):

@@ -37,6 +37,10 @@ def read_model(source: Path | bytes, where: str | None = None, oldest: int = OLD
         except OSError as error:
             raise SystolithError(f"{where}: cannot be read: {error.strerror}") from None
     where = where or "model"
+    if not isinstance(source, bytes):
+        raise SystolithError(
+            f"{where}: must be a pathlib.Path or the bytes of an ONNX model, not {type(source).__name__}"
+        )
     if not source:
         raise SystolithError(f"{where}: must be an ONNX model, not an empty file")
     try:

@@ -254,3 +254,22 @@ def test_wrong_files(quantize, files, arguments, message):
     assert err.count("\n") == 1
     assert message in err
     assert not (files / "int8.onnx").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_named(value):
+    model = onnx.load_model_from_string(network())
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "m")
+    weights.CopyFrom(numpy_helper.from_array(np.full(weights.dims, value, np.float32), "m"))
+    with pytest.raises(
+        SystolithError, match=r"^net: ONNX Runtime cannot quantize it: .*; initializer 'm' has NaN or inf"
+    ):
+        quantize_model(model.SerializeToString(), {"x": samples(3)}, where="net")
+
+
+@pytest.mark.parametrize("source", ["net.onnx", None, onnx.ModelProto(), bytearray(b"abc")])
+def test_a_model_is_a_path_or_bytes(source):
+    message = r"^model: must be a pathlib\.Path or the bytes of an ONNX model, not "
+    for use in (lambda: quantize_model(source, {"x": samples(3)}), lambda: compile_network(source, PRESETS["tiny4"])):
+        with pytest.raises(SystolithError, match=message):
+            use()
