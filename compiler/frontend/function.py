@@ -11,6 +11,7 @@ from systolith.compiler.frontend.elementwise import combined
 from systolith.compiler.frontend.images import rebased
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.origin import leaf_of, on_one_leaf
+from systolith.compiler.frontend.prelu import prelu
 from systolith.compiler.frontend.roles import per_channel
 from systolith.compiler.frontend.tensors import (
     Constant,
@@ -54,6 +55,8 @@ def elementwise(node: Node, inputs: list[Tensor | None], layers: Layers) -> Tens
             return combined(node, first, second, layers)
         case [Real() as x] if node.op == "Mul" and (product := _product(node, x, inputs)):
             return product
+        case [Real() as x] if node.op == "PRelu" and (slopes := _for_channels(node, x, inputs)) is not None:
+            return prelu(node, x, slopes, layers)
         case [Real() | Function(), *rest] if all(isinstance(x, Real | Function) for x in rest):
             return _function(node, [x for x in tensors if isinstance(x, Real | Function)], inputs)
     raise node.unsupported(
@@ -85,6 +88,15 @@ def _product(node: Node, x: Real, inputs: list[Tensor | None]) -> Sum | None:
     roles = x.quantized.array.roles
     assert roles is not None
     return scaled(node, x, per_channel(node, x.view, roles, constant.whole), constant.scale)
+
+
+def _for_channels(node: Node, x: Real, inputs: list[Tensor | None]) -> NDArray | None:
+    """The constant of a node with two inputs, if it is one for each channel."""
+    (constant,) = (y for y in inputs if y is not x)
+    if constant is None or np.prod(constant.shape) == 1 or len(constant.shape) > len(x.shape):
+        return None
+    rebased(node, x.quantized)
+    return _constant(node, constant, x.view, x.quantized.array.roles)
 
 
 def _function(node: Node, variable: list[Real | Function], inputs: list[Tensor | None]) -> Function:
