@@ -62,11 +62,12 @@ def _load_weights(f: Mapping[str, int], _, config: Config) -> list[Access]:
 
 
 def _load_activations(f: Mapping[str, int], constants, config: Config) -> list[Access]:
-    row_stride = constants["CONFIG.LOAD_A.window"]["row_stride"]
-    found = [Access("activations", True, f["sram"], ((f["rows"], row_stride), (f["cols"], 1)))]
+    window = constants["CONFIG.LOAD_A.window"]
+    found = [Access("activations", True, f["sram"], ((f["rows"], window["row_stride"]), (f["cols"], 1)))]
     if f["region"] != Region.INPUT:
         pitch = constants["CONFIG.LOAD_A.source"]["row_pitch"]
-        found.append(_memory(f, pitch, False, config))
+        # Windows may lie apart; the bytes between them are read, too.
+        found.append(_memory(f, pitch, (f["cols"] - 1) * window["step"] + window["length"], False, config))
     return found
 
 
@@ -115,14 +116,15 @@ def _store(f: Mapping[str, int], constants, config: Config) -> list[Access]:
     target = constants["CONFIG.STORE.target"]
     return [
         Access("activations", False, f["sram"], ((f["rows"], target["row_stride"]), (f["cols"], 1))),
-        _memory(f, target["row_pitch"], True, config),
+        _memory(f, target["row_pitch"], f["cols"] * config.array, True, config),
     ]
 
 
-def _memory(f: Mapping[str, int], pitch: int, write: bool, config: Config) -> Access:
+def _memory(f: Mapping[str, int], pitch: int, size: int, write: bool, config: Config) -> Access:
+    """Rows of `size` bytes."""
     granule = gcd(config.array, ALIGN)
-    words = f["cols"] * config.array // granule
-    return Access(Region(f["region"]), write, f["offset"] // granule, ((f["rows"], pitch // granule), (words, 1)))
+    dims = (f["rows"], pitch // granule), (size // granule, 1)
+    return Access(Region(f["region"]), write, f["offset"] // granule, dims)
 
 
 _KINDS: dict[str, Callable] = {

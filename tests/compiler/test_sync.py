@@ -1,18 +1,24 @@
 """Tokens: enough (the simulator lets units overtake each other at random), few, and never too many at once."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from systolith.compiler.access import STAGE_WEIGHTS, accesses
+from systolith.compiler.check_access import touched_cells
 from systolith.compiler.compile import compile_graph, compile_levels
 from systolith.compiler.plan import plan_graph
 from systolith.compiler.schedule import schedule
 from systolith.compiler.sync import synchronize
+from systolith.errors import UnsupportedError
+from systolith.isa import Opcode, Region
 
 from .graphs import CONFIGS, conv_graph, random_graph, reference, run
+from .networks import Network, random_network
+from .test_networks import agrees
 
 
 @pytest.mark.parametrize("token_bits", [2, 3, 8])
@@ -26,6 +32,58 @@ def test_any_order_the_tokens_allow_is_right(token_bits, queue_depth):
     expected = reference(graph, x)
     for seed in range(8):
         assert (run(program, config, x, seed) == expected).all(), seed
+
+
+def thinned(height: int, width: int):
+    """A 1 x 1 convolution with strides, which loads every other word of what tiles of the layer before stored."""
+    net = Network((1, 4, height, width))
+    return net.graph(net.conv(net.conv(net.x, 8, pads=(1, 1, 1, 1)), 4, (1, 1), stride=(2, 2)))
+
+
+def test_words_apart_in_memory():
+    for acc_depth, act_depth, height, width in ((8, 64, 4, 9), (16, 64, 4, 16), (16, 128, 12, 12)):
+        config = replace(CONFIGS["tiny4"], acc_depth=acc_depth, act_depth=act_depth)
+        compiled = agrees(thinned(height, width), config)
+        steps = [i["step"] for i in compiled.instructions if i.form.name == "CONFIG.LOAD_A.window"]
+        assert max(steps) == 8 and compiled.program.scratch_bytes
+
+
+NAMES = {
+    "activation SRAM": "activations",
+    "weight SRAM": STAGE_WEIGHTS,
+    "parameter SRAM": "parameters",
+    "accumulators": "accumulators",
+    "depthwise accumulators": "depthwise accumulators",
+}
+"""The compiler's names of the checker's memories."""
+
+
+def test_accesses_are_all_that_the_checker_finds():
+    """What conflicts are found from covers every cell that an instruction touches, memory included."""
+    config = replace(CONFIGS["tiny4"], acc_depth=16, act_depth=64, dw_taps=3, dw_depth=16)
+    cells, apart = 0, 0
+    graphs = [random_network(seed, depth=6, channels=20, size=14) for seed in range(500, 508)]
+    for graph in (*graphs, thinned(4, 16), thinned(5, 21)):
+        try:
+            compiled = compile_levels(graph, config)
+        except UnsupportedError:
+            continue
+        regions = compiled.program.region_bytes()
+        kept = zip(compiled.instructions, touched_cells(compiled.instructions, config, regions), strict=True)
+        found = [item for instruction, item in kept if instruction.form.opcode not in (Opcode.CONFIG, Opcode.END)]
+        for step, items in zip(compiled.steps, found, strict=True):
+            covered: dict = defaultdict(set)
+            for access in accesses(step, config):
+                view = access.view(np.arange(access.end))
+                covered[access.memory, access.write] |= set(view.ravel().tolist())
+            for item in items:
+                if item.memory not in (Region.INPUT, Region.WEIGHTS):  # Nothing writes there.
+                    mine = covered[NAMES.get(str(item.memory), item.memory), item.write]
+                    assert set(item.cells.tolist()) <= mine, step
+                    cells += len(item.cells)
+            if step.name == "LOAD.A" and step.fields["region"] == Region.SCRATCH:
+                apart += step.constants["CONFIG.LOAD_A.window"]["step"] > config.array
+    assert cells > 10_000 and apart, (cells, apart)
 
 
 def test_a_token_is_given_for_each_one_taken():
