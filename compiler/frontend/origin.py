@@ -12,6 +12,7 @@ from onnx import helper
 
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.tensors import Array, Function, Real, Tensor, shift
+from systolith.errors import UnsupportedError
 
 __all__ = ["leaf_of", "on_one_leaf"]
 
@@ -33,13 +34,18 @@ def on_one_leaf(inputs: Sequence[Tensor | None]) -> list[Tensor | None]:
         return list(inputs)
     common = set.intersection(*({leaf.quantized.array for leaf in chain} for chain in chains))
     nearest = next((leaf.quantized.array for leaf in chains[0] if leaf.quantized.array in common), None)
-    return [_moved(x, nearest) if nearest and isinstance(x, Real | Function) else x for x in inputs]
+    try:
+        return [_moved(x, nearest) if nearest and isinstance(x, Real | Function) else x for x in inputs]
+    except UnsupportedError:  # Together they would be too long.
+        return list(inputs)
 
 
 def _chain(leaf: Real) -> list[Real]:
     """The tensor, what it is a table of, what that is a table of, and so on."""
-    made_of = leaf.quantized.array.function
-    return [leaf] if made_of is None else [leaf, *_chain(made_of.leaf)]
+    chain = [leaf]
+    while (made_of := chain[-1].quantized.array.function) is not None:
+        chain.append(made_of.leaf)
+    return chain
 
 
 def _moved(x: Real | Function, array: Array) -> Real | Function:

@@ -1,6 +1,7 @@
 """What the front end knows of an ONNX tensor as it walks: constant, quantized, dequantized, or a layer's sum."""
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,7 @@ class Array:
 
     @property
     def roles(self) -> Roles | None:
-        return self.own_roles if self.like is None else self.like.roles
+        return self._root().own_roles
 
     def same(self, name: str, dtype: np.dtype, scale: np.float32, zero_point: int) -> "Array":
         """An array of the same elements in the same places, of another type, scale and zero point."""
@@ -71,7 +72,10 @@ class Array:
             mine.like = its
 
     def _root(self) -> "Array":
-        return self if self.like is None else self.like._root()
+        array = self
+        while array.like is not None:
+            array = array.like
+        return array
 
     def moved(self, name: str, dims: Dims) -> "Array":
         """An array of the same type, scale and zero point for elements that a layer moves out of this one."""
@@ -109,14 +113,12 @@ class Array:
 
     def bind(self, node: Node, roles: Roles) -> None:
         """Take the roles of the axes, or raise SystolithError if others were taken before."""
-        if self.like is not None:
-            self.like.bind(node, roles)
-            return
-        if self.own_roles is None:
-            self.own_roles = roles
-        if [_normal(role) for role in self.own_roles] != [_normal(role) for role in roles]:
+        root = self._root()
+        if root.own_roles is None:
+            root.own_roles = roles
+        if [_normal(role) for role in root.own_roles] != [_normal(role) for role in roles]:
             raise node.unsupported(
-                f"input must have batch, channels, height and width as '{self.name}' has them; a Reshape or Transpose "
+                f"input must have batch, channels, height and width as '{root.name}' has them; a Reshape or Transpose "
                 "between layers that moves data is not supported"
             )
 
@@ -282,9 +284,13 @@ class Mapped:
         return self.view.shape
 
 
+LONGEST_FUNCTION = 200
+
+
 @dataclass(frozen=True, eq=False)
 class Function:
-    """A real function of a quantized tensor, element by element: a node, and what it reads.
+    """A real function of a quantized tensor, element by element: a node, and what it reads. Raises UnsupportedError if
+    it is of more than LONGEST_FUNCTION nodes, counted each time that one is read.
 
     Of `arguments`, all that is not constant is a function of `leaf`, or `leaf` itself. Constants are scalars, or 1-D
     with an element for each channel.
@@ -294,6 +300,15 @@ class Function:
     leaf: Real
     arguments: "tuple[Function | Real | NDArray | None, ...]"
     view: View
+
+    def __post_init__(self):
+        if self.size > LONGEST_FUNCTION:
+            raise self.node.unsupported(f"a function must be of at most {LONGEST_FUNCTION} nodes")
+
+    @cached_property
+    def size(self) -> int:
+        """Nodes in it, each as often as it is read."""
+        return 1 + sum(argument.size for argument in self.arguments if isinstance(argument, Function))
 
     @property
     def shape(self) -> tuple[int, ...]:

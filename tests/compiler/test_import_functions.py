@@ -233,3 +233,28 @@ def test_functions_before_the_roles_of_an_input_are_known():
     w = writer.dequantize(writer.constant(RNG.integers(-127, 128, (4, 3, 3, 3)).astype(np.int8)), 0.01, np.int8(0))
     graph = agree(finish(writer, writer.node("Conv", [y, w]), 0.03, np.uint8(128)), RNG)
     assert graph.values["x"].dims == graph.values[graph.layers[0].output].dims == (2, 3, 6, 7)
+
+
+def writer_of(nodes: int, op: str, quantized: bool) -> ModelWriter:
+    """That many nodes one behind the other, each of which reads the one before with all its inputs."""
+    w = ModelWriter(17)
+    x = w.dequantize(w.input("x", np.int8, (1, 4, 3, 3)), 0.1, np.int8(3))
+    for _ in range(nodes):
+        x = w.node(op, [x] * (2 if op == "Mul" else 1))
+        if quantized:
+            x = w.dequantize(w.quantize(x, 0.1, np.int8(3)), 0.1, np.int8(3))
+    w.output(x if quantized else w.quantize(x, 0.1, np.int8(3)), np.float32 if quantized else np.int8, (1, 4, 3, 3))
+    return w
+
+
+@pytest.mark.parametrize(("op", "nodes"), [("Relu", 201), ("Relu", 3000), ("Mul", 8), ("Mul", 60)])
+def test_functions_that_are_too_long(op, nodes):
+    """What is read twice counts twice: 60 products would be 2^60 nodes, were they walked."""
+    with pytest.raises(UnsupportedError, match=f"{op} '.*': a function must be of at most 200 nodes"):
+        import_model(writer_of(nodes, op, quantized=False).model())
+    assert len(import_model(writer_of(200 if op == "Relu" else 7, op, quantized=False).model()).layers) == 1
+
+
+def test_many_functions_in_a_row():
+    """Each quantized, so that they are layers: no recursion, however many."""
+    assert len(import_model(writer_of(1050, "Sigmoid", quantized=True).model()).layers) == 1050
