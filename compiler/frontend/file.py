@@ -2,14 +2,14 @@
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, TensorProto
+from onnx import GraphProto, ModelProto, TensorProto
 from onnx.external_data_helper import load_external_data_for_tensor
 
 from systolith.compiler.frontend.order import sort_nodes
@@ -106,7 +106,7 @@ def _refuse_failure(where: str, check: Callable[[], Result]) -> Result:
 
 
 def _load_external_data(model: ModelProto, folder: Path | None, where: str) -> None:
-    for tensor in _tensors(model):
+    for tensor in _tensors(model.graph):
         if tensor.data_location != TensorProto.EXTERNAL:
             continue
         location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
@@ -138,7 +138,11 @@ def _inside(root: Path, location: str) -> Path | None:
     return path if location and path.is_relative_to(root) else None
 
 
-def _tensors(model: ModelProto) -> list[TensorProto]:
-    """Every tensor stored in the main graph: initializers and constants in attributes."""
-    values = [attribute.t for node in model.graph.node for attribute in node.attribute if attribute.HasField("t")]
-    return [*model.graph.initializer, *values]
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """Every tensor stored in a graph: initializers, constants in attributes, and those of graphs in attributes."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from [attribute.t] if attribute.HasField("t") else attribute.tensors
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                yield from _tensors(inner)

@@ -6,7 +6,9 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from split_models import MODELS
 
+from systolith.compiler.frontend.file import read_model
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.frontend.node import Node
 from systolith.errors import SystolithError, UnsupportedError
@@ -379,6 +381,21 @@ def test_places_of_external_data(tmp_path, key, value, message):
             entry.value = value if entry.key == key else entry.value
     path.write_bytes(model.SerializeToString())
     assert message in refusal(path)
+
+
+def test_external_data_of_inner_graphs(tmp_path):
+    """Looked for beside the model as well, not where the command is run."""
+    path = tmp_path / "model.onnx"
+    model = onnx.load_model_from_string(MODELS["choice"][0]().model())
+    branch = next(a.g for node in model.graph.node for a in node.attribute if a.name == "then_branch")
+    tensor = onnx.TensorProto(name="inner", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="inner.bin")
+    branch.initializer.append(tensor)
+    path.write_bytes(model.SerializeToString())
+    assert "initializer 'inner': external data 'inner.bin' must be a file beside the model" in refusal(path)
+    (tmp_path / "inner.bin").write_bytes(np.array([3, 4], np.float32).tobytes())
+    graph = next(a.g for node in read_model(path).graph.node for a in node.attribute if a.name == "then_branch")
+    np.testing.assert_array_equal(numpy_helper.to_array(graph.initializer[0]), [3, 4])
 
 
 def test_what_external_data_has_beside_its_place(tmp_path):
