@@ -21,7 +21,9 @@ PLACES = {
     **dict.fromkeys(
         ("Add", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Mul", "QLinearAdd",
          "QLinearAveragePool", "QLinearGlobalAveragePool", "QLinearMul", "ReduceMax", "ReduceMean", "Sub", "Sum"), SFU),
-    **dict.fromkeys(("Concat", "Gather", "Pad", "QLinearConcat", "Resize", "Slice", "Split"), BETWEEN),
+    **dict.fromkeys(
+        ("Concat", "DepthToSpace", "Gather", "Pad", "QLinearConcat", "Resize", "Slice", "SpaceToDepth", "Split"),
+        BETWEEN),
     **dict.fromkeys(
         ("Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"), ADDRESS),
     **dict.fromkeys(("Constant", "Shape", "Size"), COMPILER),
@@ -43,7 +45,8 @@ LIMITS = {
                        "precision": "0", "saturate": "1"},
     "Resize": {"antialias": "0", "coordinate_transformation_mode": "all but tf_crop_and_resize",
                "cubic_coeff_a": "ignored", "exclude_outside": "ignored", "extrapolation_value": "ignored",
-               "keep_aspect_ratio_policy": "stretch", "mode": "nearest"},
+               "keep_aspect_ratio_policy": "stretch", "mode": "nearest; linear of size 1"},
+    "SpaceToDepth": {"mode": "DCR"},
 }  # fmt: skip
 """Attributes of which only some values are honoured. All others are honoured, whatever they are."""
 POOL = ("auto_pad", "ceil_mode", "channels_last", "count_include_pad", "kernel_shape", "pads", "strides")

@@ -1,5 +1,6 @@
 """Operators the front end knows: by name, the function that turns what is known of inputs into what is of outputs."""
 
+from systolith.compiler.frontend.blocks import depth_to_space, space_to_depth
 from systolith.compiler.frontend.concat import concat, qlinear_concat
 from systolith.compiler.frontend.fold import shape, size
 from systolith.compiler.frontend.function import ELEMENTWISE, elementwise
@@ -45,6 +46,7 @@ LAYERS = {
     "Concat": concat,
     "Conv": conv,
     "ConvTranspose": conv_transpose,
+    "DepthToSpace": depth_to_space,
     "Gather": gather,
     "Gemm": gemm,
     "GlobalMaxPool": global_max_pool,
@@ -65,6 +67,7 @@ LAYERS = {
     "ReduceMax": reduce_max,
     "Resize": resize,
     "Slice": slice_,
+    "SpaceToDepth": space_to_depth,
     "Split": split,
 }
 """Operators that append layers, before their own if that waits for its QuantizeLinear."""

@@ -13,13 +13,13 @@ from systolith.compiler.frontend.images import Image, images, quantized_part, sa
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.quantize import constant, integers
 from systolith.compiler.frontend.tensors import Layers, Quantized, Tensor
-from systolith.compiler.ir import Inside, Map, Window
+from systolith.compiler.ir import Dims, Inside, Map, Window
 
 __all__ = ["resize"]
 
 BATCH, CHANNELS, HEIGHT, WIDTH = range(4)
 LARGEST = 8
-"""Copies of a row or column."""
+"""Copies of a row or column that one step makes; there may be two."""
 DEFAULTS = {
     "coordinate_transformation_mode": "half_pixel", "cubic_coeff_a": -0.75, "exclude_outside": 0,
     "extrapolation_value": 0.0, "mode": "nearest", "nearest_mode": "round_prefer_floor",
@@ -32,15 +32,18 @@ def resize(node: Node, inputs: list[Tensor | None], layers: Layers) -> Tensor:
     x = quantized_part(node, inputs[0])
     image = images(node, [x])[0]
     attributes = _attributes(node)
-    sources = {}
+    sources, resized = {}, {}
     for axis, (scale, size) in enumerate(_scales(node, inputs, attributes, x.shape)):
         role = image.order[axis]
+        if attributes["mode"] == "linear" and x.shape[axis] != 1 and scale != 1:
+            raise node.unsupported("attribute 'mode' must be 'nearest', but for axes of size 1, not 'linear'")
         source = _sources(node, attributes, x.shape[axis], size, scale)
         if role in (BATCH, CHANNELS) and not np.array_equal(source, np.arange(x.shape[axis])):
             raise node.unsupported(f"axis {axis} must keep its size, as batch and channels do, not scale {scale}")
-        sources[role] = _steps(node, attributes, source, axis)
-    rows, columns = sources.get(HEIGHT, (0, 1, 1, 1)), sources.get(WIDTH, (0, 1, 1, 1))
-    return same_kind(inputs[0], _copied(node, image, rows, columns, layers))
+        sources[role], resized[role] = _steps(node, attributes, source, axis), size
+    sizes = resized.get(HEIGHT, 1), resized.get(WIDTH, 1)
+    rows, columns = (sources.get(role, (0, 1, 1, (1, 1))) for role in (HEIGHT, WIDTH))
+    return same_kind(inputs[0], _copied(node, image, rows, columns, sizes, layers))
 
 
 def _attributes(node: Node) -> dict[str, Any]:
@@ -52,7 +55,7 @@ def _attributes(node: Node) -> dict[str, Any]:
         node.require(
             attributes, **({"antialias": 0, "keep_aspect_ratio_policy": "stretch"} if node.opset >= 18 else {})
         )
-    if attributes["mode"] != "nearest":
+    if attributes["mode"] not in ("nearest", "linear"):
         raise node.unsupported(f"attribute 'mode' must be 'nearest', not {attributes['mode']!r}")
     return attributes
 
@@ -89,8 +92,8 @@ def _scales(
 
 def _sources(node: Node, attributes: dict[str, Any], size: int, resized: int, scale: np.float32) -> NDArray[np.int64]:
     """The index in the input that each index of the output copies."""
-    if resized > LARGEST * size:
-        raise node.unsupported(f"an axis must become at most {LARGEST} times as long, not {resized} from {size}")
+    if resized > LARGEST**2 * size:
+        raise node.unsupported(f"an axis must become at most {LARGEST**2} times as long, not {resized} from {size}")
     out = np.arange(resized).astype(np.float32)
     half = np.float32(0.5)
     match mode := attributes["coordinate_transformation_mode"]:
@@ -127,16 +130,21 @@ def _sources(node: Node, attributes: dict[str, Any], size: int, resized: int, sc
     return np.clip(nearest, 0, size - 1).astype(np.int64)
 
 
-def _steps(node: Node, attributes: dict[str, Any], source: NDArray[np.int64], axis: int) -> tuple[int, int, int, int]:
-    """(first, step, count, copies): the source indices are `copies` times each of first + step * i, i < count."""
-    for copies in range(1, LARGEST + 1):
+def _steps(
+    node: Node, attributes: dict[str, Any], source: NDArray[np.int64], axis: int
+) -> tuple[int, int, int, tuple[int, int]]:
+    """(first, step, count, copies): the source indices are the product of `copies` times each of first + step * i,
+    i < count; more copies than are asked for where there is one index."""
+    if (source == source[0]).all():
+        return int(source[0]), 1, 1, _factors(len(source))
+    for copies in (n for n in range(1, len(source)) if np.prod(_factors(n)) == n):
         if len(source) % copies:
             continue
         taken = source[::copies]
         steps = np.diff(taken)
-        step = int(steps[0]) if len(steps) else 1
+        step = int(steps[0])
         if step > 0 and (steps == step).all() and (np.repeat(taken, copies) == source).all():
-            return int(taken[0]), step, len(taken), copies
+            return int(taken[0]), step, len(taken), _factors(copies)
     mode, rounding = attributes["coordinate_transformation_mode"], attributes["nearest_mode"]
     raise node.unsupported(
         f"each index of axis {axis} must be copied equally often, or be left out in even steps ({mode}, {rounding}); "
@@ -144,23 +152,53 @@ def _steps(node: Node, attributes: dict[str, Any], source: NDArray[np.int64], ax
     )
 
 
+def _factors(copies: int) -> tuple[int, int]:
+    """Two factors, neither too large, whose product is as many copies or, if there are none, the fewest more."""
+    if copies <= LARGEST:
+        return copies, 1
+    pairs = [(a, b) for a, b in product(range(1, LARGEST + 1), repeat=2) if a >= b and a * b >= copies]
+    return min(pairs, key=lambda pair: (pair[0] * pair[1], sum(pair)))
+
+
 def _copied(
-    node: Node, image: Image, rows: tuple[int, int, int, int], columns: tuple[int, int, int, int], layers: Layers
+    node: Node,
+    image: Image,
+    rows: tuple[int, int, int, tuple[int, int]],
+    columns: tuple[int, int, int, tuple[int, int]],
+    sizes: tuple[int, int],
+    layers: Layers,
 ) -> Quantized:
-    """Copies of the rows and columns that stay, each between the others."""
+    """Copies of the rows and columns that stay, each between the others, as many as `sizes` are."""
     batch, channels, height, width = image.dims
     (first_y, step_y, count_y, copies_y), (first_x, step_x, count_x, copies_x) = rows, columns
     after = first_y + (count_y - 1) * step_y + 1 - height, first_x + (count_x - 1) * step_x + 1 - width
     window = Window(stride=(step_y, step_x), pads=(-first_y, -first_x, *after))
     part, name = (batch, channels, count_y, count_x), node.proto.output[0]
-    if copies_y * copies_x == 1:
+    made = count_y * int(np.prod(copies_y)), count_x * int(np.prod(copies_x))
+    names = [f"{name}:once", f"{name}:all" if made != sizes else name]
+    if (copies_y[1], copies_x[1]) == (1, 1):
+        names = names[1:]
+    for label, y, x in zip(names, copies_y, copies_x, strict=False):
+        image, window = _stage(node, image, part, window, (y, x), label, layers), Window()
+        part = image.dims
+    if made != sizes:
+        return image.cut(layers, name, (batch, channels, *sizes), Inside(image.array.name))
+    return image.x
+
+
+def _stage(
+    node: Node, image: Image, part: Dims, window: Window, copies: tuple[int, int], name: str, layers: Layers
+) -> Image:
+    """Copies of what the window takes, which has the dims of `part`."""
+    if copies == (1, 1):
         if window.is_plain:
-            return image.x
-        return image.makes(layers, Map(node.name, node.op, image.array.name, name, window), name, part)
-    dims = batch, channels, count_y * copies_y, count_x * copies_x
-    whole = image.array.moved(name, dims)
-    for y, x in product(range(copies_y), range(copies_x)):
-        lies = Inside(name, top=y, left=x, step_y=copies_y, step_x=copies_x)
+            return image
+        whole = image.makes(layers, Map(node.name, node.op, image.array.name, name, window), name, part)
+        return Image(whole, part, image.order)
+    dims = part[0], part[1], part[2] * copies[0], part[3] * copies[1]
+    whole, label = image.array.moved(name, dims), name.replace(node.proto.output[0], node.name, 1)
+    for y, x in product(range(copies[0]), range(copies[1])):
+        lies = Inside(name, top=y, left=x, step_y=copies[0], step_x=copies[1])
         array = whole.part(f"{name}:{y}:{x}", part, lies)
-        layers.append((Map(f"{node.name}:{y}:{x}", node.op, image.array.name, array.name, window), array))
-    return Quantized(whole, image.view(dims), image.x.dtype)
+        layers.append((Map(f"{label}:{y}:{x}", node.op, image.array.name, array.name, window), array))
+    return Image(Quantized(whole, image.view(dims), image.x.dtype), dims, image.order)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from compare import any_of, differences, finish, value
 
 from systolith.compiler.compile import compile_model
 from systolith.compiler.frontend.importer import import_model
@@ -11,6 +10,8 @@ from systolith.errors import UnsupportedError
 from systolith.sim import golden
 from systolith.sim.model_writer import ModelWriter
 from systolith.sim.run import run
+
+from .compare import any_of, differences, finish, value
 
 TYPES = np.dtype(np.int8), np.dtype(np.uint8)
 

@@ -9,7 +9,7 @@ from systolith.errors import UnsupportedError
 from systolith.sim import golden, reference
 from systolith.sim.model_writer import ModelWriter
 
-from .small_models import RNG, SCALE, finish, image, ints, refused, same, weights
+from .small_models import SCALE, finish, image, ints, refused, same, weights
 
 # Pad
 
@@ -114,9 +114,32 @@ def test_resize_makes_copies(shape, copies):
     assert {graph.values[layer.output].inside.whole for layer in graph.layers} == {y}
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize(("shape", "sizes", "layers"), [
+    ((1, 3, 1, 1), (2, 3), 6), ((2, 3, 1, 1), (16, 24), 24 + 16), ((1, 3, 1, 1), (33, 9), 21 + 15 + 1),
+    ((1, 3, 1, 5), (13, 5), 7 + 2 + 1), ((1, 3, 1, 1), (64, 64), 128),
+])  # fmt: skip
+def test_one_pixel_becomes_many(shape, sizes, layers, mode):
+    """As behind the global pool of an ASPP head; of one pixel every mode makes copies, in two steps if many."""
+    writer = ModelWriter(13)
+    given = [image(writer, *shape), "", "", writer.constant(np.array([*shape[:2], *sizes]))]
+    graph = same(finish(writer, writer.node("Resize", given, mode=mode), 4))
+    assert len(graph.layers) == layers
+
+
+@pytest.mark.parametrize(("shape", "copies"), [((1, 3, 2, 3), (16, 1)), ((1, 2, 3, 2), (9, 12))])
+def test_many_copies(shape, copies):
+    writer = ModelWriter(10)
+    y = writer.node("Resize", [image(writer, *shape), writer.constant(np.array([1, 1, *copies], np.float32))])
+    same(finish(writer, y, 4))
+
+
 @pytest.mark.parametrize(("scales", "attributes", "message"), [
-    ([1, 1, 2, 2], {"mode": "linear"}, "attribute 'mode' must be 'nearest', not 'linear'"),
-    ([1, 2, 1, 1], {}, "axis 1 must keep its size"), ([1, 1, 9, 1], {}, "must become at most 8 times as long, not 36"),
+    ([1, 1, 2, 2], {"mode": "linear"}, "attribute 'mode' must be 'nearest', but for axes of size 1, not"),
+    ([1, 1, 1.1, 1], {"mode": "linear"}, "attribute 'mode' must be 'nearest', but for axes of size 1, not"),
+    ([1, 1, 2, 2], {"mode": "cubic"}, "attribute 'mode' must be 'nearest', not 'cubic'"),
+    ([1, 2, 1, 1], {}, "axis 1 must keep its size"), ([1, 1, 65, 1], {}, "at most 64 times as long, not 260 from 4"),
+    ([1, 1, 11, 1], {}, "each index of axis 2 must be copied equally often"),
     ([1, 1, 2, 2], {"coordinate_transformation_mode": "tf_crop_and_resize"}, "'tf_crop_and_resize' is not supported"),
     ([1, 1, 1.5, 2], {}, "each index of axis 2 must be copied equally often")])  # fmt: skip
 def test_what_a_host_must_resize(scales, attributes, message):
@@ -183,12 +206,13 @@ def test_transposed_convolution_is_few_steps_off():
     """ONNX Runtime computes it in float32: at most one step, and in few outputs."""
     wrong = total = 0
     for seed in range(100, 160):
-        model, _ = transposed(np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        model, _ = transposed(rng)
         try:
             graph = import_model(model)
         except UnsupportedError:
             continue
-        inputs = {port.name: RNG.integers(0, 256, port.shape).astype(np.uint8) for port in graph.inputs}
+        inputs = {port.name: rng.integers(0, 256, port.shape).astype(np.uint8) for port in graph.inputs}
         for mine, theirs in zip(golden.run(graph, inputs).values(), reference.run(model, inputs).values(), strict=True):
             wrong, total = wrong + int((mine != theirs).sum()), total + mine.size
     print(f"{wrong} of {total}")
