@@ -43,7 +43,7 @@ def with_bias(node: Node, x: Sum, tensor: Tensor) -> Sum:
 def _integers(node: Node, x: Sum, tensor: Tensor) -> NDArray:
     """The bias in units of the accumulator, of the shape that the file gives it."""
     match tensor:
-        case Constant() if tensor.values.dtype == np.int32:
+        case Constant() if tensor.values.dtype == np.int32 and node.op.startswith("Q"):
             return tensor.values
         case Constant() if tensor.values.dtype == np.float32:
             return _quantized(node, x, tensor.values)

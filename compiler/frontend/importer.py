@@ -12,6 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from systolith.compiler.frontend.file import check_types, read_model
 from systolith.compiler.frontend.fold import fold
+from systolith.compiler.frontend.infer import check_output
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.operators import BOTH, LAYERS, MICROSOFT, OPERATORS, PLAIN, VIEWS
 from systolith.compiler.frontend.ports import input_port, input_tensor, output_port
@@ -92,6 +93,8 @@ class _Walk:
             output_port(self._maker(port.name), self.tensors[port.name], port.name, self.layers)
             for port in self.model.graph.output
         )
+        for port, output in zip(self.model.graph.output, outputs, strict=True):
+            check_output(port, output.dtype, self.where)
         arrays = [x.array for x in self.inputs.values()]
         for _, array in self.layers:
             while array is not None:

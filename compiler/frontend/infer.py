@@ -10,7 +10,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from systolith.errors import SystolithError
 
-__all__ = ["TensorType", "port", "tensor_types"]
+__all__ = ["TensorType", "check_output", "port", "tensor_types"]
 
 TYPES = {
     "float": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "double": TensorProto.DOUBLE, "bool": TensorProto.BOOL,
@@ -78,6 +78,16 @@ def _unknown(model: ModelProto, shapes: Mapping[str, list]) -> list[str]:
         name for name, shape in shapes.items()
         if not all(isinstance(dim, int) for dim in shape) or (not shape and name not in scalars)
     ]  # fmt: skip
+
+
+def check_output(port: ValueInfoProto, dtype: str, where: str) -> None:
+    """Raises SystolithError if the model says of an output that it is of another type than `dtype`, that of its
+    values."""
+    declared = port.type.tensor_type.elem_type
+    if declared not in (TensorProto.UNDEFINED, helper.np_dtype_to_tensor_dtype(np.dtype(dtype))):
+        names: dict[int, str] = {number: name.lower() for name, number in TensorProto.DataType.items()}
+        found = names.get(declared, declared)
+        raise SystolithError(f"{where}: output '{port.name}' must be {dtype}, as it is computed, not {found}")
 
 
 def shape_of(port: ValueInfoProto) -> tuple[int, ...]:

@@ -6,10 +6,9 @@ from functools import cached_property
 from math import prod
 
 import numpy as np
-from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import AttributeProto, ModelProto, NodeProto, helper, numpy_helper
 
-from systolith.compiler.frontend.infer import TensorType, tensor_types
-from systolith.errors import SystolithError
+from systolith.compiler.frontend.infer import TensorType, check_output, tensor_types
 
 __all__ = ["Nodes", "fixed_batch"]
 
@@ -38,10 +37,8 @@ class Nodes:
         stored_types = {t.name: TensorType(t.data_type, tuple(t.dims)) for t in model.graph.initializer}
         types |= {name: kind for name, kind in stored_types.items() if name in outputs}
         for port in model.graph.output:
-            declared, found = port.type.tensor_type.elem_type, types.get(port.name)
-            if found is not None and declared not in (TensorProto.UNDEFINED, found.element):
-                message = f"must be {found.dtype}, as it is computed, not {_type_name(declared)}"
-                raise SystolithError(f"{where}: output '{port.name}' {message}")
+            if port.name in types:
+                check_output(port, types[port.name].dtype, where)
         return cls(model, tuple(_without_shape(node, types) for node in nodes), types)
 
     @cached_property
@@ -153,10 +150,6 @@ def fixed_batch(model: ModelProto, batch: int) -> ModelProto:
                 dim.dim_value = batch
     del fixed.graph.value_info[:]
     return fixed
-
-
-def _type_name(element: int) -> str:
-    return TensorProto.DataType.Name(element).lower() if element in TensorProto.DataType.values() else str(element)
 
 
 def _stored(model: ModelProto) -> set[str]:

@@ -287,6 +287,22 @@ def test_no_outputs():
     assert refusal(model.SerializeToString()) == "net.onnx: graph 'net' must have at least one output; it has none"
 
 
+def test_the_type_of_an_output():
+    """Of an operator whose types ONNX does not infer."""
+    w = ModelWriter(17)
+    x = w.input("x", np.uint8, (2, 3))
+    parameters = [w.constant(value) for value in (np.float32(0.1), np.uint8(3))]
+    w.output(w.node("QLinearSigmoid", [x, *parameters, *parameters], domain="com.microsoft"), np.int8, (2, 3))
+    assert "must be uint8, as it is computed, not int8" in refusal(w.model())
+    w.outputs[0].type.tensor_type.elem_type = 99
+    assert "must be uint8, as it is computed, not 99" in refusal(w.model())
+
+
+def test_a_bias_of_another_type():
+    assert "Gemm 'gemm': bias must be a dequantized int32 or a float32 constant, not a int32 constant" in refusal(
+        gemm(bias=np.arange(4, dtype=np.int32)))  # fmt: skip
+
+
 def test_cycles():
     """The nodes of one are named; what leads to it is not."""
     model = qlinear_conv()

@@ -37,7 +37,8 @@ class RandomNet(Net):
             self.step()
         names = [(name, np.int8) for name in self.smalls] + [(name, np.float32) for name in self.floats_]
         for i in self.rng.permutation(len(names))[: self.rng.integers(2, 5)]:
-            self.output(*names[i], IMAGE)
+            name, dtype = names[i]
+            self.output(name, dtype, IMAGE)
 
     def any_small(self) -> str:
         if self.smalls and (not self.floats_ or self.rng.random() < 0.7):
