@@ -5,15 +5,21 @@ count u32, CRC-32 of the table u32, 12 bytes of zeros; the table, for each recor
 records, without gaps. Kinds: PROGRAM (a program file) and HOST (an ONNX model), in the order in which they run, then
 once each MODEL (the whole ONNX model) and META (JSON: name, ports of network and host parts, nodes of host parts). A
 network without host parts is a plain program file.
+
+ONNX initializers are there once, in MODEL: the models of parts (HOST, and section MODEL of a PROGRAM) are without those
+that it has. META names them for each part, and a loader puts them back.
 """
 
 import enum
 import json
 import struct
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from google.protobuf.message import DecodeError
+from onnx import ModelProto, TensorProto
 
 from systolith import program
 from systolith.config import Config
@@ -23,7 +29,7 @@ from systolith.program import Program, write_whole
 __all__ = ["HostNode", "HostPart", "Network", "Signature", "load", "save"]
 
 MAGIC = b"SYSTONET"
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct("<8sIII12s")
 RECORD = struct.Struct("<IIQ")
 
@@ -112,11 +118,18 @@ def load(path: Path) -> Program | Network:
 
 def to_bytes(network: Network) -> bytes:
     """The container's bytes."""
-    records = [
-        (Record.PROGRAM, program.to_bytes(part)) if isinstance(part, Program) else (Record.HOST, part.model)
-        for part in network.parts
-    ]
-    records += [(Record.MODEL, network.model), (Record.META, json.dumps(_meta(network), sort_keys=True).encode())]
+    stored = _initializers(network.model)
+    records: list[tuple[Record, bytes]] = []
+    left_out = []
+    for part in network.parts:
+        model, names = _without(part.model, stored)
+        left_out.append(names)
+        if isinstance(part, Program):
+            records.append((Record.PROGRAM, program.to_bytes(replace(part, model=model))))
+        else:
+            records.append((Record.HOST, model))
+    meta = {**_meta(network), "initializers": left_out}
+    records += [(Record.MODEL, network.model), (Record.META, json.dumps(meta, sort_keys=True).encode())]
     table = b"".join(RECORD.pack(kind, zlib.crc32(content), len(content)) for kind, content in records)
     header = HEADER.pack(MAGIC, VERSION, len(records), zlib.crc32(table), bytes(12))
     return b"".join([header, table, *(content for _, content in records)])
@@ -133,22 +146,47 @@ def from_bytes(data: bytes, where: str = "network") -> Network:
     try:
         meta = json.loads(records[-1][1])
         hosts = iter([_host(item) for item in meta["hosts"]])
+        stored = _initializers(records[-2][1])
         parts: list[Program | HostPart] = []
-        for index, (kind, content) in enumerate(records[:-2]):
+        for index, ((kind, content), names) in enumerate(zip(records[:-2], meta["initializers"], strict=True)):
             if kind == Record.PROGRAM:
-                parts.append(program.from_bytes(content, f"{where}, part {index}"))
+                found = program.from_bytes(content, f"{where}, part {index}")
+                parts.append(replace(found, model=_with(found.model, names, stored)))
             else:
-                inputs, outputs, nodes = next(hosts)
-                parts.append(HostPart(content, inputs, outputs, nodes))
+                parts.append(HostPart(_with(content, names, stored), *next(hosts)))
         network = Network(
             meta["name"], tuple(parts), _signatures(meta["inputs"]), _signatures(meta["outputs"]), records[-2][1]
         )
     except SystolithError:
         raise
+    except DecodeError:
+        raise SystolithError(f"{where}: records HOST and MODEL must be ONNX models; one of them is none") from None
     except (ValueError, TypeError, KeyError, StopIteration, AttributeError) as error:
         raise SystolithError(f"{where}: META must be as the compiler wrote it; reading it gives {error!r}") from None
     _check_order(network, where)
     return network
+
+
+def _initializers(model: bytes) -> dict[str, TensorProto]:
+    """Those of an ONNX model, by name."""
+    return {tensor.name: tensor for tensor in ModelProto.FromString(model).graph.initializer}
+
+
+def _without(model: bytes, stored: dict[str, TensorProto]) -> tuple[bytes, list[str]]:
+    """A model without the initializers that are stored elsewhere, and their names."""
+    proto = ModelProto.FromString(model)
+    kept = [tensor for tensor in proto.graph.initializer if stored.get(tensor.name) != tensor]
+    names = [tensor.name for tensor in proto.graph.initializer if stored.get(tensor.name) == tensor]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(kept)
+    return proto.SerializeToString(), names
+
+
+def _with(model: bytes, names: list[str], stored: dict[str, TensorProto]) -> bytes:
+    """The model with these initializers again."""
+    proto = ModelProto.FromString(model)
+    proto.graph.initializer.extend(stored[name] for name in names)
+    return proto.SerializeToString()
 
 
 def _records(data: bytes, where: str) -> list[tuple[Record, bytes]]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from split_models import MODELS
 
@@ -28,6 +29,18 @@ def test_round_trip(parts, tmp_path):
     loaded = load(tmp_path / "net.slp")
     assert loaded == parts
     assert to_bytes(loaded) == to_bytes(parts)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_initializers_are_there_once(name):
+    """In the whole model; and with them again, every part is what it was."""
+    made = compile_network(MODELS[name][0]().model("net"), TINY)
+    assert isinstance(made, Network)
+    data = to_bytes(made)
+    assert from_bytes(data) == made
+    large = [t.raw_data for t in onnx.load_from_string(made.model).graph.initializer if len(t.raw_data) >= 32]
+    assert all(data.count(values) == 1 for values in large)
+    assert large
 
 
 def test_a_program_alone_is_a_program_file(parts, tmp_path):
@@ -73,18 +86,24 @@ def test_records_that_do_not_fit_together(parts):
             from_bytes(packed([(Record.MODEL, b""), (Record.META, meta)]))
     host = next(part for part in parts.parts if isinstance(part, HostPart))
     with pytest.raises(SystolithError, match="META must be as the compiler wrote it"):
-        meta = b'{"name": "n", "hosts": [], "inputs": [], "outputs": []}'
+        meta = b'{"name": "n", "hosts": [], "initializers": [[]], "inputs": [], "outputs": []}'
         from_bytes(packed([(Record.HOST, host.model), (Record.MODEL, b""), (Record.META, meta)]))
     with pytest.raises(SystolithError, match="record 0 must be of kind 1 to 4, not 9"):
         from_bytes(packed([(9, b"")]))
     with pytest.raises(SystolithError, match="network, part 0: "):
-        from_bytes(packed([(Record.PROGRAM, b"no program"), (Record.MODEL, b""), (Record.META, b'{"hosts": []}')]))
+        meta = b'{"hosts": [], "initializers": [[]]}'
+        from_bytes(packed([(Record.PROGRAM, b"no program"), (Record.MODEL, b""), (Record.META, meta)]))
+    for meta in (b'{"hosts": [], "initializers": []}', b'{"hosts": [], "initializers": [["w"]]}'):
+        with pytest.raises(SystolithError, match="META must be as the compiler wrote it"):
+            from_bytes(packed([(Record.HOST, host.model), (Record.MODEL, b""), (Record.META, meta)]))
+    with pytest.raises(SystolithError, match="records HOST and MODEL must be ONNX models; one of them is none"):
+        from_bytes(packed([(Record.MODEL, b"no model"), (Record.META, b'{"hosts": []}')]))
 
 
 def test_versions_and_files(parts, tmp_path: Path):
     data = bytearray(to_bytes(parts))
     struct.pack_into("<I", data, 8, 7)
-    with pytest.raises(SystolithError, match="version must be 1, not 7"):
+    with pytest.raises(SystolithError, match="version must be 2, not 7"):
         from_bytes(bytes(data))
     with pytest.raises(SystolithError, match=r"none\.slp: cannot be read"):
         load(tmp_path / "none.slp")
