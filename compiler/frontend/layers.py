@@ -176,11 +176,17 @@ def _whole(
     """int8 or uint8 weights without their zero point (one, or one for each index of `axis`)."""
     if values.dtype not in (np.int8, np.uint8):
         raise node.unsupported(f"weights must be int8 or uint8, not {values.dtype}")
+    if not values.size:
+        raise node.error(f"weights must have at least one element, not shape {values.shape}")
     if zero_point.dtype != values.dtype:
         raise node.error(f"weights of {values.dtype} must have a zero point of that type, not {zero_point.dtype}")
     if zero_point.size not in (1, scale.size):
         raise node.error(
             f"weights must have one zero point or one for each of {scale.size} scales, not {zero_point.size}"
+        )
+    if zero_point.size > 1 and zero_point.size not in values.shape[axis : axis + 1]:
+        raise node.error(
+            f"weights of shape {values.shape} must have one zero point or one for each index of axis {axis}"
         )
     along = [-1 if i == axis and zero_point.size > 1 else 1 for i in range(values.ndim)]
     return values.astype(np.int16) - zero_point.reshape(along)

@@ -87,6 +87,9 @@ def test_unreadable_files(tmp_path):
      "x_scale * w_scale / y_scale must be a normal positive float32, not 0"),
     ({"y_scale": np.float32(1e-38), "x_scale": np.float32(1e10)},
      "x_scale * w_scale / y_scale must be a normal positive float32, not inf"),
+    ({"w_scale": np.ones(3, np.float32), "w_zero_point": np.arange(3, dtype=np.int8)},
+     "weights of shape (2, 4, 3, 3) must have one zero point or one for each index of axis 0"),
+    ({"w_shape": (0, 4, 3, 3)}, "QLinearConv 'conv': weights must have at least one element, not shape (0, 4, 3, 3)"),
     ({"x_scale": np.ones(4, np.float32)}, "an activation must have one scale and zero point, not 4 and 1"),
     ({"bias": np.zeros(3, np.int32)}, "bias must be of shape (2,), not (3,)"),
     ({"bias": np.array([0, 2**31 - 1], np.int32)}, "QLinearConv 'conv': sums must fit int32 for every input"),
@@ -296,6 +299,14 @@ def test_the_type_of_an_output():
     assert "must be uint8, as it is computed, not int8" in refusal(w.model())
     w.outputs[0].type.tensor_type.elem_type = 99
     assert "must be uint8, as it is computed, not 99" in refusal(w.model())
+
+
+def test_a_transposed_convolution_without_weights():
+    w = ModelWriter()
+    x = w.dequantize(w.input("x", np.int8, (1, 4, 5, 5)), 0.1, np.int8(0))
+    kernel = w.dequantize(w.constant(np.ones((4, 2, 3, 0), np.int8)), 0.1, np.int8(0))
+    w.output(w.quantize(w.node("ConvTranspose", [x, kernel], "t"), 0.1, np.int8(0)), np.int8, (1, 2, 7, 4))
+    assert "ConvTranspose 't': weights must have at least one element, not shape (4, 2, 3, 0)" in refusal(w.model())
 
 
 def test_a_bias_of_another_type():
