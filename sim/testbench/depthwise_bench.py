@@ -5,16 +5,15 @@ from itertools import pairwise
 
 import cocotb
 import numpy as np
-from cocotb.triggers import RisingEdge
 
 from systolith.config import Config
-from systolith.isa import ERRORS, Instruction, Opcode, Unit, disassemble, make
-from systolith.sim.testbench.depthwise_model import Layer, depthwise, passes, random_layer
-from systolith.sim.testbench.unit_host import INDEX_BITS, UnitHost, program
+from systolith.isa import Instruction, Opcode, Unit, disassemble, make
+from systolith.sim.testbench.convolution_model import Layer
+from systolith.sim.testbench.depthwise_model import depthwise, passes, random_layer
+from systolith.sim.testbench.unit_host import UnitHost, check_halts, program
 
 NAME = "depthwise"
 PROGRAMS = 16
-CODES = {name: code for code, (name, _) in ERRORS.items()}
 KERNEL = {"kernel_y": 3, "kernel_x": 3, "stride_y": 1, "stride_x": 1, "dilation_y": 1, "dilation_x": 1}
 BUSY = 1
 
@@ -160,7 +159,7 @@ async def no_bubbles(dut):
     }
     for name, kernel in cases.items():
         first = random_layer(rng, config, rows=side, cols=side, far=0, **kernel)
-        layers = [first, dataclasses.replace(first, run=moved(first.run, config))] * 3
+        layers = [first, first.with_run(acc=first.run["acc"] ^ config.dw_half)] * 3
         await bench.check(layers, program(layers))
         span = bench.fed[-1] - bench.fed[0] + 1
         gaps = span - len(bench.fed)
@@ -175,11 +174,6 @@ async def no_bubbles(dut):
     await bench.check([layer], program([layer]))
     assert len(bench.fed) == words
     bench.finish(require=cases)
-
-
-def moved(run: Instruction, config: Config) -> Instruction:
-    """The same in the other half."""
-    return dataclasses.replace(run, values={**run.values, "acc": run["acc"] ^ config.dw_half})
 
 
 def faulty(bench: Host) -> dict[str, tuple[str, list[Instruction | int]]]:
@@ -221,19 +215,11 @@ async def faults(dut):
     bench = Host(dut)
     await bench.start()
     cases = faulty(bench)
-    bench.may_fault = True
     for name, (error, instructions) in cases.items():
-        first = bench.rng.randrange(1 << INDEX_BITS - 1)
         before = random_layer(bench.rng, bench.config, rows=2, cols=2, far=0, **KERNEL)
-        task = cocotb.start_soon(bench.issue([*program([before]), *instructions, instructions[0], before.run], first))
-        bench.retired.clear()
-        await bench.cycles(400)
-        task.cancel()
-        expected = CODES[error], first + 5
-        assert bench.fault == expected, f"{name}: fault must be {expected}, not {bench.fault}"
+        listing = [*program([before]), *instructions, instructions[0], before.run]
+        first = await bench.provoke(name, error, listing, 5, 400)
         assert all(index < first + 5 for index, _ in bench.retired), f"{name}: {bench.retired} retired"
-        bench.cover(name)
-        dut.unit__instruction__valid.value = 0
         await bench.reset()
     bench.may_fault = False
     layers = [random_layer(bench.rng, bench.config) for _ in range(3)]
@@ -247,19 +233,9 @@ async def halts(dut):
     """After `halt` no token is taken, no access starts, and nothing retires."""
     bench = Host(dut)
     await bench.start()
-    for _ in range(8):
-        layers = [random_layer(bench.rng, bench.config, far=0) for _ in range(6)]
-        task = cocotb.start_soon(bench.issue(program(layers), 0))
-        await bench.cycles(bench.rng.randrange(5, 200))
-        dut.unit__halt.value = 1
-        await bench.cycles(2)
-        for _ in range(60):
-            await RisingEdge(dut.clk)
-            for signal in (dut.weights__valid, dut.activations__valid, dut.unit__tokens__take, dut.unit__retired,
-                           dut.unit__instruction__ready):  # fmt: skip
-                assert signal.value == 0, f"{signal._name} after halt"
-        task.cancel()
-        bench.cover("halt while busy", dut.unit__busy.value)
-        dut.unit__halt.value = dut.unit__instruction__valid.value = 0
-        await bench.reset()
-    bench.finish(require=("halt while busy",))
+
+    def draw():
+        return [random_layer(bench.rng, bench.config, far=0) for _ in range(6)]
+
+    await check_halts(bench, draw, 200, ("weights__valid", "activations__valid", "unit__tokens__take",
+                                         "unit__retired", "unit__instruction__ready"))  # fmt: skip

@@ -1,46 +1,23 @@
 """DEPTHWISE in NumPy, what it costs, and random instructions for it that stay inside the memories."""
 
 import random
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from systolith.config import Config
-from systolith.isa import Instruction, make
+from systolith.isa import make
+from systolith.sim.testbench.convolution_model import (
+    ADDRESSES,
+    Layer,
+    addresses,
+    anywhere,
+    far_values,
+    place_input,
+    positions,
+)
 
-__all__ = ["Layer", "depthwise", "passes", "random_layer"]
-
-ADDRESSES = 1 << 18
-
-
-@dataclass(frozen=True)
-class Layer:
-    """The two CONFIG and the instruction of one convolution."""
-
-    tensor: Instruction
-    kernel: Instruction
-    run: Instruction
-
-    @property
-    def taps(self) -> int:
-        return self.kernel["kernel_y"] * self.kernel["kernel_x"]
-
-    @property
-    def outputs(self) -> int:
-        return self.run["rows"] * self.run["cols"]
-
-
-def positions(layer: Layer):
-    """For each tap, of each output: whether its input is inside the tensor, and the address."""
-    tensor, kernel, run = layer.tensor, layer.kernel, layer.run
-    oy, ox = np.divmod(np.arange(layer.outputs), run["cols"])
-    for ky in range(kernel["kernel_y"]):
-        for kx in range(kernel["kernel_x"]):
-            y = run["y0"] + oy * kernel["stride_y"] + ky * kernel["dilation_y"]
-            x = run["x0"] + ox * kernel["stride_x"] + kx * kernel["dilation_x"]
-            inside = (y >= 0) & (y < tensor["height"]) & (x >= 0) & (x < tensor["width"])
-            yield inside, (run["act"] + y * tensor["row_stride"] + x) % ADDRESSES
+__all__ = ["depthwise", "passes", "random_layer"]
 
 
 def depthwise(layer: Layer, activations: NDArray[np.int8], weights: NDArray[np.int8], accumulators: NDArray[np.int32]):
@@ -85,9 +62,12 @@ def random_layer(rng: random.Random, config: Config, **fixed: int) -> Layer:
         layer = _draw(rng, config, fixed)
         if layer.taps > config.weight_depth or layer.taps * layer.outputs > 20_000:
             continue
-        addresses = np.unique(np.concatenate([address[mask] for mask, address in positions(layer)]))
-        if len(addresses) == 0 or addresses[-1] - addresses[0] < config.act_depth:
-            return _place(rng, config, layer, addresses)
+        read = addresses(layer)
+        if len(read) == 0 or read[-1] - read[0] < config.act_depth:
+            act = place_input(rng, config, layer, read)
+            weight = anywhere(rng, config.weight_depth - layer.taps)
+            acc = rng.randrange(2) * config.dw_half + anywhere(rng, config.dw_half - layer.outputs)
+            return layer.with_run(act=act, weight=weight, acc=acc)
 
 
 def _draw(rng: random.Random, config: Config, fixed: dict[str, int]) -> Layer:
@@ -107,9 +87,8 @@ def _draw(rng: random.Random, config: Config, fixed: dict[str, int]) -> Layer:
     }
     y0, x0 = rng.randint(-4, 5), rng.randint(-4, 5)
     if far:
-        kernel.update({name: rng.choice([0, 1, 255]) for name in ("stride_y", "stride_x", "dilation_y", "dilation_x")})
-        kernel["kernel_y"] = rng.choice([3, 255])
-        y0, x0 = (rng.choice([-8192, -1000, 0, 8191]) for _ in range(2))
+        steps, y0, x0 = far_values(rng)
+        kernel.update(steps, kernel_y=rng.choice([3, 255]))
     kernel.update({name: value for name, value in fixed.items() if name in kernel})
     width = rng.choice([rng.randint(1, 12), 16383 if far else 6, cols, min(16383, max(1, cols * kernel["stride_x"]))])
     height = rng.choice([rng.randint(0, 3), rng.randint(4, 16), min(16383, max(1, rows * kernel["stride_y"]))])
@@ -124,20 +103,3 @@ def _draw(rng: random.Random, config: Config, fixed: dict[str, int]) -> Layer:
     return Layer(
         make("CONFIG.DEPTHWISE.input", **tensor), make("CONFIG.DEPTHWISE.kernel", **kernel), make("DEPTHWISE", **run)
     )
-
-
-def _place(rng: random.Random, config: Config, layer: Layer, addresses: NDArray[np.int64]) -> Layer:
-    """The layer with its addresses moved into the memories."""
-    act = rng.randrange(ADDRESSES)
-    if len(addresses):
-        room = config.act_depth - 1 - int(addresses[-1] - addresses[0])
-        act = layer.run["act"] - int(addresses[0]) + rng.choice([0, room, rng.randint(0, room)])
-    room = config.weight_depth - layer.taps
-    free = config.dw_half - layer.outputs
-    values = {
-        **layer.run.values,
-        "act": act % ADDRESSES,
-        "weight": rng.choice([0, room, rng.randint(0, room)]),
-        "acc": rng.randrange(2) * config.dw_half + rng.choice([0, free, rng.randint(0, free)]),
-    }
-    return Layer(layer.tensor, layer.kernel, make("DEPTHWISE", **values))

@@ -4,17 +4,15 @@ import dataclasses
 
 import cocotb
 import numpy as np
-from cocotb.triggers import RisingEdge
 
 from systolith.config import Config
-from systolith.isa import ERRORS, Instruction, disassemble, make
+from systolith.isa import Instruction, disassemble, make
 from systolith.sim.testbench.execute_host import ExecuteHost
-from systolith.sim.testbench.execute_model import Layer, execute, random_layer
-from systolith.sim.testbench.unit_host import INDEX_BITS, program
+from systolith.sim.testbench.execute_model import cycles, execute, random_layer
+from systolith.sim.testbench.unit_host import check_halts, program
 
 NAME = "execute"
 PROGRAMS = 10
-CODES = {name: code for code, (name, _) in ERRORS.items()}
 
 
 def component(config: Config):
@@ -22,12 +20,6 @@ def component(config: Config):
     from systolith.sim.testbench.compute_top import ComputeTop
 
     return ComputeTop(config)
-
-
-def moved(layer: Layer, acc: int) -> Layer:
-    """The layer with another first accumulator row."""
-    run = dataclasses.replace(layer.run, values={**layer.run.values, "acc": acc})
-    return dataclasses.replace(layer, run=run)
 
 
 @cocotb.test()
@@ -45,7 +37,7 @@ async def random_layers(dut):
             before = layers[i - 1]
             acc = before.run["acc"] + before.outputs - rng.randint(1, min(4, before.outputs))
             if rng.random() < 0.6 and acc % config.acc_half + layers[i].outputs <= config.acc_half:
-                layers[i] = moved(layers[i], acc)
+                layers[i] = layers[i].with_run(acc=acc)
                 bench.cover("adds to rows just written", layers[i].run["accumulate"])
         for layer in layers:
             execute(layer, bench.activations, bench.weights, expected)
@@ -105,10 +97,10 @@ async def no_bubbles(dut):
         for kernel in ({"kernel_y": 1, "kernel_x": 1, "blocks": 1}, {}):
             widths = [min(rng.choice(choices), bench.config.acc_half) for _ in range(12)]
             layers = [random_layer(rng, bench.config, rows=1, cols=width, **kernel) for width in widths]
-            layers = [moved(layer, 0) for layer in layers]
+            layers = [layer.with_run(acc=0) for layer in layers]
             await bench.run(program(layers))
             fed = [cycle for cycle, count in enumerate(bench.trace) if count == "fed"]
-            ideal = sum(layer.cycles(size) for layer in layers) - max(0, size - layers[-1].outputs)
+            ideal = sum(cycles(layer, size) for layer in layers) - max(0, size - layers[-1].outputs)
             found = fed[-1] - fed[0] + 1
             dut._log.info("%s%s: %d cycles, ideal %d", name, ", one tile each" if kernel else "", found, ideal)
             assert len(fed) == sum(layer.tiles * layer.outputs for layer in layers)
@@ -165,19 +157,12 @@ async def faults(dut):
     bench = ExecuteHost(dut)
     await bench.start()
     cases = faulty(bench)
-    bench.may_fault = True
     for name, (error, instructions) in cases.items():
-        first = bench.rng.randrange(1 << INDEX_BITS - 1)
-        bench.retired.clear()
-        task = cocotb.start_soon(bench.issue([*instructions, instructions[0]], first))
-        await bench.cycles(12 * bench.config.array + 80)
-        task.cancel()
-        expected = CODES[error], first + 2
-        assert bench.fault == expected, f"{name}: fault must be {expected}, not {bench.fault}"
+        wait = 12 * bench.config.array + 80
+        first = await bench.provoke(name, error, [*instructions, instructions[0]], 2, wait)
         assert bench.retired == [(first, 0), (first + 1, 0)], f"{name}: {bench.retired} retired"
-        bench.cover(name)
-        dut.unit__instruction__valid.value = 0
         await bench.reset()
+    bench.may_fault = False
     expected = np.zeros((bench.config.acc_depth, bench.config.array), np.int32)
     layer = random_layer(bench.rng, bench.config, accumulate=0)
     execute(layer, bench.activations, bench.weights, expected)
@@ -192,24 +177,9 @@ async def halts(dut):
     """After `halt` no token is taken, and no access starts."""
     bench = ExecuteHost(dut)
     await bench.start()
-    for _ in range(8):
-        layers = [random_layer(bench.rng, bench.config) for _ in range(6)]
-        task = cocotb.start_soon(bench.issue(program(layers), 0))
-        await bench.cycles(bench.rng.randrange(5, 60))
-        dut.unit__halt.value = 1
-        await bench.cycles(2)
-        for _ in range(60):
-            await RisingEdge(dut.clk)
-            for signal in (
-                dut.weights__valid,
-                dut.activations__valid,
-                dut.unit__tokens__take,
-                dut.weight_tokens__take,
-                dut.unit__instruction__ready,
-            ):
-                assert signal.value == 0, f"{signal._name} after halt"
-        task.cancel()
-        bench.cover("halt while busy", dut.unit__busy.value)
-        dut.unit__halt.value = dut.unit__instruction__valid.value = 0
-        await bench.reset()
-    bench.finish(require=("halt while busy",))
+
+    def draw():
+        return [random_layer(bench.rng, bench.config) for _ in range(6)]
+
+    await check_halts(bench, draw, 60, ("weights__valid", "activations__valid", "unit__tokens__take",
+                                        "weight_tokens__take", "unit__instruction__ready"))  # fmt: skip

@@ -7,8 +7,9 @@ import cocotb
 from cocotb.triggers import RisingEdge
 
 from systolith.config import Config
-from systolith.sim.testbench.dma import MEMORY_BYTES, Dma
+from systolith.sim.testbench.dma import Dma
 from systolith.sim.testbench.environment import Environment
+from systolith.sim.testbench.unreliable_ram import MEMORY_BYTES
 
 __all__ = ["LatencyMemory", "hidden_latency", "least_cycles", "timed_dma"]
 

@@ -1,19 +1,20 @@
 """What surrounds a computing unit in its testbench: queue, tokens and SRAMs, and a monitor of what retires."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import cocotb
 import numpy as np
 from cocotb.triggers import FallingEdge, RisingEdge, with_timeout
 
-from systolith.isa import Instruction, encode
+from systolith.isa import ERRORS, Instruction, encode
+from systolith.sim.testbench.convolution_model import Layer
 from systolith.sim.testbench.environment import Environment
 
-__all__ = ["INDEX_BITS", "LOAD_W", "Layer", "UnitHost", "program"]
+__all__ = ["LOAD_W", "UnitHost", "check_halts", "program"]
 
+CODES = {name: code for code, (name, _) in ERRORS.items()}
 INDEX_BITS = 24
 LOAD_W = 1
 LATENCY = 2
@@ -147,6 +148,23 @@ class UnitHost(Environment):
             masks.update(mask for allowed in self.token_ports.values() if (mask := instruction.wait & allowed))
         assert self.taken == masks, f"tokens taken must be {masks}, not {self.taken}"
 
+    async def provoke(self, name: str, error: str, instructions: Sequence[Instruction | int], place: int, cycles: int):
+        """Issue a program whose instruction at `place` is at fault, and must be reported within so many cycles.
+
+        Returns the index of its first instruction. `reset` has to follow.
+        """
+        first = self.rng.randrange(1 << INDEX_BITS - 1)
+        self.may_fault = True
+        self.retired.clear()
+        task = cocotb.start_soon(self.issue(instructions, first))
+        await self.cycles(cycles)
+        task.cancel()
+        self.dut.unit__instruction__valid.value = 0
+        expected = CODES[error], first + place
+        assert self.fault == expected, f"{name}: fault must be {expected}, not {self.fault}"
+        self.cover(name)
+        return first
+
     async def read_accumulators(self, depth: int) -> np.ndarray:
         """All rows, through the port of the SFU."""
         dut, rows = self.dut, []
@@ -166,17 +184,6 @@ class UnitHost(Environment):
         return replace(instruction, wait=wait, signal=signal)
 
 
-class Layer(Protocol):
-    """The two CONFIG and the instruction of one convolution."""
-
-    @property
-    def tensor(self) -> Instruction: ...
-    @property
-    def kernel(self) -> Instruction: ...
-    @property
-    def run(self) -> Instruction: ...
-
-
 def program(layers: Sequence[Layer], bench: UnitHost | None = None) -> list[Instruction]:
     """CONFIG only where it changes; if there is a bench, sometimes more often, and with random masks."""
     instructions, before = [], None
@@ -189,3 +196,21 @@ def program(layers: Sequence[Layer], bench: UnitHost | None = None) -> list[Inst
         instructions.append(layer.run)
         before = layer
     return [bench.with_masks(i) for i in instructions] if bench else instructions
+
+
+async def check_halts(bench: UnitHost, draw: Callable[[], Sequence[Layer]], latest: int, signals: Sequence[str]):
+    """Halt the unit at random times, up to cycle `latest`, of random programs: these signals stay low from then on."""
+    for _ in range(8):
+        task = cocotb.start_soon(bench.issue(program(draw()), 0))
+        await bench.cycles(bench.rng.randrange(5, latest))
+        bench.dut.unit__halt.value = 1
+        await bench.cycles(2)
+        for _ in range(60):
+            await RisingEdge(bench.clock)
+            for name in signals:
+                assert getattr(bench.dut, name).value == 0, f"{name} after halt"
+        task.cancel()
+        bench.cover("halt while busy", bench.dut.unit__busy.value)
+        bench.dut.unit__halt.value = bench.dut.unit__instruction__valid.value = 0
+        await bench.reset()
+    bench.finish(require=("halt while busy",))
