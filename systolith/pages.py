@@ -1,4 +1,4 @@
-"""Reference pages made from the definitions: docs/isa.md from isa.py, docs/registers.md from registers.py.
+"""Reference pages made from the definitions: docs/isa.md from isa/, docs/registers.md from registers.py.
 
 `pages` maps file names to their text; `systolith docs` writes them, and a test holds the written ones equal.
 """
@@ -20,10 +20,10 @@ def pages() -> dict[str, str]:
 
 def isa_page() -> str:
     """The instruction set as Markdown."""
-    formats = list(dict.fromkeys([*CONFIG_FORMATS.values(), *FORMATS.values()]))
+    formats = [*CONFIG_FORMATS.values(), *FORMATS.values()]
     return "\n".join(
         [
-            _MADE.format("isa.py"),
+            _MADE.format("isa/"),
             "# Instructions",
             "",
             f"{isa.INSTRUCTION_BYTES} bytes each, little-endian; bit 0 is the lowest bit of byte 0. Signed fields are "
@@ -80,9 +80,9 @@ def registers_page() -> str:
 
 
 def _format(form: Format) -> list[str]:
-    units = ", ".join(f"{unit.name} ({unit.value})" for unit in form.units)
     group = f", group {form.group}" if form.group is not None else ""
-    lines = [f"## {form.name}", "", f"Opcode {form.opcode.value}, unit {units}{group}. {form.doc}", ""]
+    where = f"Opcode {form.opcode.value}, unit {form.unit.name} ({form.unit.value}){group}"
+    lines = [f"## {form.name}", "", f"{where}. {form.doc}", ""]
     if form.group is not None:
         lines += _fields((GROUP, *form.fields), isa.PAYLOAD_START)
     elif form.fields:
