@@ -45,18 +45,24 @@ def _scatter(dwindows: Array, shape: tuple[int, ...], stride: int) -> Array:
 
 
 @dataclass
-class Convolution:
-    """Convolution that keeps the size at stride 1, then ReLU if `relu`. `weights` [out, in, kernel, kernel], odd."""
+class Weighted:
+    """What layers with weights have in common."""
 
     weights: Array
     bias: Array
-    stride: int = 1
-    relu: bool = True
-    gradients: list[Array] = field(default_factory=list)
+    gradients: list[Array] = field(init=False, default_factory=list)
 
     @property
     def parameters(self) -> list[Array]:
         return [self.weights, self.bias]
+
+
+@dataclass
+class Convolution(Weighted):
+    """Convolution that keeps the size at stride 1, then ReLU if `relu`. `weights` [out, in, kernel, kernel], odd."""
+
+    stride: int = 1
+    relu: bool = True
 
     def forward(self, x: Array) -> Array:
         windows = _windows(x, self.weights.shape[-1], self.stride)
@@ -77,16 +83,8 @@ class Convolution:
 
 
 @dataclass
-class Depthwise:
+class Depthwise(Weighted):
     """Convolution of each channel with a kernel of its own, then ReLU. `weights` [channels, 1, kernel, kernel], odd."""
-
-    weights: Array
-    bias: Array
-    gradients: list[Array] = field(default_factory=list)
-
-    @property
-    def parameters(self) -> list[Array]:
-        return [self.weights, self.bias]
 
     def forward(self, x: Array) -> Array:
         self.shape, self.windows = x.shape, _windows(x, self.weights.shape[-1], 1)
@@ -164,16 +162,8 @@ class Residual:
 
 
 @dataclass
-class Linear:
+class Linear(Weighted):
     """y = x weights^T + bias on flattened images. `weights` [out, in]."""
-
-    weights: Array
-    bias: Array
-    gradients: list[Array] = field(default_factory=list)
-
-    @property
-    def parameters(self) -> list[Array]:
-        return [self.weights, self.bias]
 
     def forward(self, x: Array) -> Array:
         self.shape, self.x = x.shape, x.reshape(len(x), -1)
