@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from systolith.sim.random_tensors import Impossible, Quantized, RandomTensors
+from systolith.sim import random_moves as moves
+from systolith.sim.random_draws import divisor, moved, numbers, require, without
+from systolith.sim.random_tensors import Quantized, RandomTensors
 
 __all__ = ["OPERATORS"]
 
@@ -29,48 +31,48 @@ MOST = 200
 
 def conv(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
     """Convolutions of one and two dimensions: grouped, depthwise, strided, dilated, padded."""
-    _require(len(x.shape) in (3, 4))
+    require(len(x.shape) in (3, 4))
     spatial, channels = len(x.shape) - 2, x.shape[1]
-    groups = net.choice([1, 1, channels, _divisor(net, channels)])
+    groups = net.choice([1, 1, channels, divisor(net, channels)])
     kernel = [net.integer(1, 3 if net.chance(80) else 5) for _ in range(spatial)]
-    attributes: dict[str, Any] = {"group": groups, "strides": _numbers(net, spatial, 1, 2)}
+    attributes: dict[str, Any] = {"group": groups, "strides": numbers(net, spatial, 1, 2)}
     pad = net.choice(["NOTSET", "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"])
     if pad != "NOTSET":
         attributes["auto_pad"] = pad
     else:
-        attributes["dilations"] = _numbers(net, spatial, 1, 2) if net.chance(30) else [1] * spatial
+        attributes["dilations"] = numbers(net, spatial, 1, 2) if net.chance(30) else [1] * spatial
         attributes["pads"] = [net.integer(0, k) for k in (*kernel, *kernel)]
-    _require(_fits_windows(x, attributes | {"kernel_shape": kernel}))
+    require(_fits_windows(x, attributes | {"kernel_shape": kernel}))
     outputs = groups * net.integer(1, max(1, 12 // groups))
     return _weighted(net, "Conv", x, (outputs, channels // groups, *kernel), 0, outputs, attributes)
 
 
 def conv_transpose(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
     """Transposed convolutions."""
-    _require(len(x.shape) in (3, 4))
+    require(len(x.shape) in (3, 4))
     spatial, channels = len(x.shape) - 2, x.shape[1]
-    groups = net.choice([1, 1, channels, _divisor(net, channels)])
-    kernel, strides = _numbers(net, spatial, 1, 4), _numbers(net, spatial, 1, 3)
+    groups = net.choice([1, 1, channels, divisor(net, channels)])
+    kernel, strides = numbers(net, spatial, 1, 4), numbers(net, spatial, 1, 3)
     attributes: dict[str, Any] = {"group": groups, "strides": strides}
     attributes["pads"] = [net.integer(0, min(2, k - 1)) for k in (*kernel, *kernel)]
     if net.chance(30):
         attributes["output_padding"] = [net.integer(0, s - 1) for s in strides]
     if net.chance(20):
-        attributes["dilations"] = _numbers(net, spatial, 1, 2)
+        attributes["dilations"] = numbers(net, spatial, 1, 2)
     each = net.integer(1, max(1, 8 // groups))
     return _weighted(net, "ConvTranspose", x, (channels, each, *kernel), 1, each * groups, attributes, groups == 1)
 
 
 def matmul(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
     """Products with constant matrices."""
-    _require(len(x.shape) in (2, 3))
+    require(len(x.shape) in (2, 3))
     outputs = net.integer(1, 20)
     return _weighted(net, "MatMul", x, (x.shape[-1], outputs), 1, outputs, {})
 
 
 def gemm(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
     """Dense layers."""
-    _require(len(x.shape) == 2)
+    require(len(x.shape) == 2)
     outputs, transposed = net.integer(1, 20), net.integer(0, 1)
     shape = (outputs, x.shape[1]) if transposed else (x.shape[1], outputs)
     return _weighted(net, "Gemm", x, shape, 1 - transposed, outputs, {"transB": transposed})
@@ -102,7 +104,7 @@ def with_constant(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> l
 
 def norm(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
     """A batch normalization that nothing absorbs."""
-    _require(len(x.shape) in (3, 4))
+    require(len(x.shape) in (3, 4))
     return [net.quantized(_normalized(net, net.real(x), x.shape[1]))]
 
 
@@ -134,9 +136,9 @@ def max_pool(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Q
     """Maximum over windows."""
     attributes = _windows(net, x)
     if net.chance(20):
-        attributes["dilations"] = _numbers(net, len(x.shape) - 2, 1, 2)
-        _require(_fits_windows(x, attributes))
-    return [_moved(net, x, "MaxPool", [], **attributes)]
+        attributes["dilations"] = numbers(net, len(x.shape) - 2, 1, 2)
+        require(_fits_windows(x, attributes))
+    return [moved(net, x, "MaxPool", [], **attributes)]
 
 
 def average_pool(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
@@ -147,7 +149,7 @@ def average_pool(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> li
 
 def global_pool(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
     """Mean or maximum over height and width."""
-    _require(len(x.shape) == 4)
+    require(len(x.shape) == 4)
     match net.integer(0, 3):
         case 0:
             return [net.quantized(net.node("GlobalAveragePool", [net.real(x)]), least=float(x.scale) / MOST)]
@@ -162,97 +164,6 @@ def global_pool(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> lis
             return [net.quantized(y, x if op == "ReduceMax" else None)]
 
 
-def concat(net: RandomTensors, x: Quantized, others: Sequence[Quantized]) -> list[Quantized]:
-    """Two or three tensors, one after the other."""
-    axis = net.integer(1, len(x.shape) - 1) if net.chance(90) else 0
-    alike = [y for y in others if _without(y.shape, axis) == _without(x.shape, axis)]
-    parts = [x, *(net.choice([x, *alike, *alike]) for _ in range(net.integer(1, 2)))]
-    return [net.quantized(net.node("Concat", [net.real(part) for part in parts], axis=axis))]
-
-
-def split(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
-    """Two parts."""
-    axis = net.integer(0, len(x.shape) - 1)
-    _require(x.shape[axis] > 1)
-    first = net.integer(1, x.shape[axis] - 1)
-    sizes = net.constant(np.array([first, x.shape[axis] - first]))
-    return [net.quantized(y, x) for y in net.nodes("Split", [net.real(x), sizes], 2, axis=axis)]
-
-
-def slice_(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
-    """Some of one or two axes, in steps."""
-    rank = len(x.shape)
-    axes = sorted({net.integer(0, rank - 1) for _ in range(net.integer(1, 2))})
-    starts = [net.integer(0, x.shape[axis] - 1) for axis in axes]
-    ends = [net.integer(start + 1, x.shape[axis] + 1) for start, axis in zip(starts, axes, strict=True)]
-    given = [starts, ends, axes, _numbers(net, len(axes), 1, 2)]
-    return [_moved(net, x, "Slice", [net.constant(np.array(numbers)) for numbers in given])]
-
-
-def gather(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
-    """Channels in any order."""
-    axis = min(1, len(x.shape) - 1)
-    indices = [net.integer(0, x.shape[axis] - 1) for _ in range(net.integer(1, 6))]
-    return [_moved(net, x, "Gather", [net.constant(np.array(indices))], axis=axis)]
-
-
-def pad(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
-    """Rows, columns and channels around a tensor, or fewer of them."""
-    rank = len(x.shape)
-    pads = np.array([[net.integer(0, 2) - net.integer(0, 1) if axis else 0 for axis in range(rank)] for _ in range(2)])
-    _require(bool(np.all(np.array(x.shape) + np.minimum(pads, 0).sum(0) > 0)))
-    byte = net.integer(net.low, net.high)
-    value = np.float32(byte - int(x.zero_point)) * x.scale
-    y = net.node("Pad", [net.real(x), net.constant(pads.reshape(-1)), net.constant(np.float32(value))])
-    return [net.quantized(y, x)]
-
-
-def resize(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
-    """Rows and columns several times."""
-    _require(len(x.shape) == 4)
-    scales = np.array([1, 1, net.integer(1, 3), net.integer(1, 3)], np.float32)
-    modes = {"coordinate_transformation_mode": net.choice(["asymmetric", "half_pixel"]),
-             "nearest_mode": net.choice(["floor", "round_prefer_floor"])}  # fmt: skip
-    return [_moved(net, x, "Resize", ["", net.constant(scales)], mode="nearest", **modes)]
-
-
-def shuffle(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
-    """Channels of groups in turn."""
-    _require(len(x.shape) == 4)
-    batch, channels, *size = x.shape
-    groups = _divisor(net, channels)
-    y = net.node("Reshape", [net.real(x), net.constant(np.array([batch, groups, channels // groups, *size]))])
-    y = net.node("Reshape", [net.node("Transpose", [y], perm=[0, 2, 1, 3, 4]), net.constant(np.array(x.shape))])
-    return [net.quantized(y, x)]
-
-
-def flatten(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
-    """An image as a row, in one of the ways in which models do it."""
-    real = net.real(x)
-    if len(x.shape) == 4 and net.chance(20):
-        real = net.node("Transpose", [real], perm=[0, 2, 3, 1])
-    if net.chance(50):
-        return [net.quantized(net.node("Flatten", [real]), x)]
-    return [net.quantized(net.node("Reshape", [real, net.constant(np.array([x.shape[0], -1]))]), x)]
-
-
-def squeeze(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
-    """Axes of size 1 that go or come."""
-    ones = [axis for axis in range(1, len(x.shape)) if x.shape[axis] == 1]
-    if ones and net.chance(70):
-        return [_moved(net, x, "Squeeze", [net.constant(np.array([net.choice(ones)]))])]
-    _require(len(x.shape) < 4)
-    return [_moved(net, x, "Unsqueeze", [net.constant(np.array([net.integer(1, len(x.shape))]))])]
-
-
-def transpose(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
-    """Channels to the end and back."""
-    _require(len(x.shape) in (3, 4))
-    last = len(x.shape) - 1
-    perm = net.choice([[0, *range(2, last + 1), 1], [0, last, *range(1, last)]])
-    return [_moved(net, x, "Transpose", [], perm=perm)]
-
-
 def qlinear(net: RandomTensors, x: Quantized, others: Sequence[Quantized]) -> list[Quantized]:
     """Operators of 8-bit tensors, as ONNX Runtime's quantizer writes them without QDQ."""
     op = net.choice(["Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Sigmoid", "LeakyRelu"])
@@ -264,14 +175,14 @@ def qlinear(net: RandomTensors, x: Quantized, others: Sequence[Quantized]) -> li
             least = float(max(x.scale, other.scale)) / LARGEST_RATIO
         case "Concat":
             axis = attributes["axis"] = net.integer(1, len(x.shape) - 1)
-            alike = [y for y in others if _without(y.shape, axis) == _without(x.shape, axis)]
+            alike = [y for y in others if without(y.shape, axis) == without(x.shape, axis)]
             operands.append(net.choice([x, *alike]))
         case "LeakyRelu":
             attributes["alpha"] = 0.3
         case "Sigmoid":
             pass
         case _:
-            _require(len(x.shape) == 4)
+            require(len(x.shape) == 4)
             attributes |= _windows(net, x) | {"count_include_pad": net.integer(0, 1)} if op == "AveragePool" else {}
             least = float(x.scale) / MOST
     values = net.estimated(op, operands, **attributes)
@@ -290,12 +201,12 @@ def softmax(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Qu
 Operator = Callable[[RandomTensors, Quantized, Sequence[Quantized]], list[Quantized]]
 OPERATORS: dict[str, tuple[int, Operator]] = {
     "conv": (8, conv), "combine": (5, combine), "unary": (3, unary), "max_pool": (2, max_pool),
-    "average_pool": (2, average_pool), "concat": (3, concat), "matmul": (3, matmul), "gemm": (3, gemm),
+    "average_pool": (2, average_pool), "concat": (3, moves.concat), "matmul": (3, matmul), "gemm": (3, gemm),
     "conv_transpose": (2, conv_transpose), "with_constant": (2, with_constant), "norm": (1, norm),
-    "limits": (2, limits), "global_pool": (2, global_pool), "split": (2, split), "slice": (1, slice_),
-    "gather": (1, gather), "pad": (1, pad), "resize": (1, resize), "shuffle": (1, shuffle),
-    "flatten": (2, flatten), "squeeze": (1, squeeze), "transpose": (1, transpose), "softmax": (1, softmax),
-    "qlinear": (4, qlinear),
+    "limits": (2, limits), "global_pool": (2, global_pool), "split": (2, moves.split), "slice": (1, moves.slice_),
+    "gather": (1, moves.gather), "pad": (1, moves.pad), "resize": (1, moves.resize), "shuffle": (1, moves.shuffle),
+    "flatten": (2, moves.flatten), "squeeze": (1, moves.squeeze), "transpose": (1, moves.transpose),
+    "softmax": (1, softmax), "qlinear": (4, qlinear),
 }  # fmt: skip
 """Operators by name, with how often each is drawn."""
 
@@ -360,27 +271,16 @@ def _function(net: RandomTensors, x: str) -> str:
     return net.node(op, [x], **attributes)
 
 
-def _moved(net: RandomTensors, x: Quantized, op: str, others: Sequence[str], **attributes: Any) -> Quantized:
-    """An operator that makes no new values: of integers, between QuantizeLinears, or with a scale of its own."""
-    kind = net.integer(0, 3)
-    y = net.node(op, [net.real(x), *others], **attributes)
-    if kind != 1:
-        return net.quantized(y, x if kind != 2 else None)
-    values = net.reals[y]
-    net.writer.nodes.pop()
-    return net.integers(op, [x.name, *others], values, x, **attributes)
-
-
 def _windows(net: RandomTensors, x: Quantized) -> dict[str, Any]:
     """Windows of a pool."""
-    _require(len(x.shape) in (3, 4))
+    require(len(x.shape) in (3, 4))
     spatial = len(x.shape) - 2
-    kernel = _numbers(net, spatial, 1, 3)
-    attributes: dict[str, Any] = {"kernel_shape": kernel, "strides": _numbers(net, spatial, 1, 3)}
+    kernel = numbers(net, spatial, 1, 3)
+    attributes: dict[str, Any] = {"kernel_shape": kernel, "strides": numbers(net, spatial, 1, 3)}
     if net.chance(20) and max(attributes["strides"]) <= min(kernel):
         return attributes | {"auto_pad": net.choice(["SAME_UPPER", "SAME_LOWER"])}
     attributes |= {"pads": [net.integer(0, k - 1) for k in (*kernel, *kernel)], "ceil_mode": net.integer(0, 1)}
-    _require(_fits_windows(x, attributes))
+    require(_fits_windows(x, attributes))
     return attributes
 
 
@@ -399,20 +299,3 @@ def _fits_windows(x: Quantized, attributes: dict[str, Any]) -> bool:
 def _fits(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
     """Whether the other is the same, or one for each channel."""
     return other == shape or (len(shape) == 4 and other == (*shape[:2], 1, 1))
-
-
-def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    return (*shape[:axis], *shape[axis + 1 :]) if axis < len(shape) else ()
-
-
-def _divisor(net: RandomTensors, n: int) -> int:
-    return net.choice([d for d in range(1, n + 1) if n % d == 0])
-
-
-def _numbers(net: RandomTensors, count: int, low: int, high: int) -> list[int]:
-    return [net.integer(low, high) for _ in range(count)]
-
-
-def _require(holds: bool) -> None:
-    if not holds:
-        raise Impossible("the operator is for tensors of another shape")
