@@ -9,10 +9,10 @@ from systolith.compiler.layout import blocks_of, layout_of
 from systolith.config import Config
 from systolith.isa import Unit
 
-__all__ = ["cycles", "depthwise", "is_depthwise"]
+__all__ = ["cycles", "depthwise", "is_depthwise", "passes"]
 
-SHIFT_FILL = 2
-"""Cycles in which the shift register of three words fills, for each row."""
+SHIFT = 3
+"""Words in the shift register, which fills for each row."""
 
 
 def is_depthwise(layer: Conv, config: Config) -> bool:
@@ -56,7 +56,17 @@ def depthwise(graph: Graph, index: int, layer: Conv, array: int) -> Job:
 
 def cycles(config: Config, kernel: tuple[int, int], stride_x: int, dilation_x: int, rows: int, cols: int) -> int:
     """What the depthwise unit takes for a tile of `rows` x `cols` outputs, about."""
-    if config.dw_taps == 1 or dilation_x > 1:
-        return rows * cols * kernel[0] * kernel[1]
-    passes = -(-kernel[1] // 3) * (-(-kernel[0] // 3) if config.dw_taps == 9 else kernel[0])
-    return rows * passes * (cols * stride_x + SHIFT_FILL)
+    words = cols if _single(config, dilation_x) else (cols - 1) * stride_x + SHIFT
+    return rows * words * passes(config, kernel, dilation_x)
+
+
+def passes(config: Config, kernel: tuple[int, int], dilation_x: int) -> int:
+    """How often the depthwise unit goes over a tile's input, about."""
+    if _single(config, dilation_x):
+        return kernel[0] * kernel[1]
+    return -(-kernel[1] // SHIFT) * (-(-kernel[0] // SHIFT) if config.dw_taps == 9 else kernel[0])
+
+
+def _single(config: Config, dilation_x: int) -> bool:
+    """Whether taps are taken one by one."""
+    return config.dw_taps == 1 or dilation_x > 1

@@ -6,12 +6,15 @@ from systolith.compiler import depthwise
 from systolith.config import Config
 from systolith.isa import Unit
 
-__all__ = ["READ_LATENCY", "cycles", "latency", "tile_cycles"]
+__all__ = ["READ_LATENCY", "cycles", "latency", "starved", "tile_cycles"]
 
-READ_LATENCY = 70
-WRITE_LATENCY = 20
-SFU_LATENCY = 16
-DEPTHWISE_LATENCY = 16
+READ_LATENCY = 76
+WRITE_LATENCY = 29
+SFU_LATENCY = 31
+DEPTHWISE_LATENCY = 19
+EXECUTE_LATENCY = 16
+"""Cycles from the token to the retirement beyond the work, as the RTL shows them with the standard memory; for EXECUTE,
+beyond the two diagonals of the array."""
 ACTIVATIONS = 1
 """`memory` of an SFU instruction that reads activations."""
 
@@ -23,13 +26,24 @@ def cycles(unit: Unit, f: Mapping[str, int], c: Mapping[str, int], config: Confi
 
 
 def latency(unit: Unit, config: Config) -> int:
-    """Cycles from the end of an instruction's work to its retirement."""
-    return 2 * config.array + 8 if unit == Unit.EXECUTE else _LATENCIES[unit]
+    """Cycles from the end of an instruction's work, if it begins with the tokens, to its retirement."""
+    return 2 * config.array + EXECUTE_LATENCY if unit == Unit.EXECUTE else _LATENCIES[unit]
 
 
 def tile_cycles(f: Mapping[str, int], config: Config) -> int:
     """What the array takes for one K tile."""
     return max(f["rows"] * f["cols"], config.array)
+
+
+def starved(f: Mapping[str, int], c: Mapping[str, int], tile: int, config: Config, idle: bool) -> int:
+    """What a depthwise instruction takes longer beside an array that reads weights in N of every `tile` cycles: taps of
+    a pass are read, in the others, while the pass before runs; those of the first one before, if the unit is idle."""
+    kernel = c["kernel.kernel_y"], c["kernel.kernel_x"]
+    passes = depthwise.passes(config, kernel, c["kernel.dilation_x"])
+    taps = kernel[0] * kernel[1] // passes
+    reading = taps * tile // max(tile - config.array, 1)
+    each = _depthwise(f, c, config) // passes
+    return max(reading - (taps if idle else each), 0) + (passes - 1) * max(reading - each, 0)
 
 
 def _load_weights(f: Mapping[str, int], _, config: Config) -> int:
@@ -47,15 +61,14 @@ def _execute(f: Mapping[str, int], c: Mapping[str, int], config: Config) -> int:
 
 def _depthwise(f: Mapping[str, int], c: Mapping[str, int], config: Config) -> int:
     kernel = c["kernel.kernel_y"], c["kernel.kernel_x"]
-    work = depthwise.cycles(config, kernel, c["kernel.stride_x"], c["kernel.dilation_x"], f["rows"], f["cols"])
-    return kernel[0] * kernel[1] + work
+    return depthwise.cycles(config, kernel, c["kernel.stride_x"], c["kernel.dilation_x"], f["rows"], f["cols"])
 
 
 def _sfu(f: Mapping[str, int], c: Mapping[str, int], config: Config) -> int:
     reads = c["window.kernel_y"] * c["window.kernel_x"]
     if f["memory"] == ACTIVATIONS and f["second"]:
         reads += 1
-    return f["rows"] * f["cols"] * reads * config.array // config.sfu_lanes
+    return f["rows"] * f["cols"] * reads * config.array // config.sfu_lanes + 1
 
 
 def _store(f: Mapping[str, int], _, config: Config) -> int:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from systolith.compiler.access import UNIT_OF
 from systolith.compiler.conflicts import NEVER, before, chains
-from systolith.compiler.durations import cycles, latency
+from systolith.compiler.durations import cycles, latency, starved, tile_cycles
 from systolith.compiler.step import Step
 from systolith.config import Config
 from systolith.isa import Unit
@@ -95,7 +95,7 @@ class _Machine:
         self.pool: dict[Unit, list[int]] = {unit: [] for unit in Unit}
         self.held: list[tuple[int, int]] = []
         self.started = [False] * len(steps)
-        self.first = 0
+        self.first = self.tile = 0
 
     def run(self) -> Iterator[int]:
         """Steps by the time at which they start."""
@@ -140,7 +140,7 @@ class _Machine:
 
     def _start(self, index: int, now: int) -> None:
         unit, chain = self.unit[index], self.chain[index]
-        end = now + _cycles(self.steps[index], self.config)
+        end = now + self._work(index, now)
         done = end + latency(unit, self.config)
         self.free[unit], self.started[index] = end, True
         self.members[chain] -= 1
@@ -158,6 +158,17 @@ class _Machine:
             waiting = heapq.heappop(self.held)[1]
             self._arrive(waiting, max(now, self.ready[waiting]))
 
+    def _work(self, index: int, now: int) -> int:
+        """What a step that starts takes of its unit."""
+        step, unit = self.steps[index], self.unit[index]
+        work = _cycles(step, self.config)
+        if unit == Unit.EXECUTE:
+            self.tile = tile_cycles(step.fields, self.config)
+        elif unit == Unit.DEPTHWISE and now < self.free[Unit.EXECUTE]:
+            idle = now > self.free[unit]
+            work += starved(step.fields, _constants(step), self.tile, self.config, idle)
+        return work
+
 
 def _resource(step: Step) -> Unit:
     """What a step keeps: a unit, or the read port."""
@@ -166,10 +177,14 @@ def _resource(step: Step) -> Unit:
 
 
 def _cycles(step: Step, config: Config) -> int:
-    constants = {
+    return cycles(UNIT_OF[step.name], step.fields, _constants(step), config)
+
+
+def _constants(step: Step) -> dict[str, int]:
+    """As "group.field"."""
+    return {
         f"{name.split('.')[-1]}.{key}": value for name, group in step.constants.items() for key, value in group.items()
     }
-    return cycles(UNIT_OF[step.name], step.fields, constants, config)
 
 
 def _moved(step: Step, half: int, config: Config) -> Step:

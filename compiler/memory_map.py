@@ -50,8 +50,7 @@ def _outside(memory: Mapping[str, Any]) -> list[str]:
 def _strip(index: int, layer: Mapping[str, Any], tensors, letters: Mapping[str, str], size: int, columns: int) -> str:
     """One character for each column; whatever has only a part of a column still shows."""
     cells = [FREE] * columns
-    (hole, words), (source, operand, target) = layer["words"]["hole"], layer["words"]["staging"]
-    parts = [(hole, source, STAGING), (hole + words - target - operand, operand + target, STAGING)]
+    parts = [(start, words, STAGING) for start, words in layer["words"]["staging"]]
     for name, item in tensors.items():
         first, last = item["layers"]
         if first <= index <= last:

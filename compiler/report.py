@@ -7,6 +7,7 @@ from typing import Any
 
 from systolith.compiler.ir import Conv, Graph, Layer, Map
 from systolith.compiler.plan import Planned, Planning
+from systolith.compiler.staging import staging
 from systolith.config import Config
 from systolith.isa import Unit
 
@@ -21,15 +22,16 @@ def describe(graph: Graph, planning: Planning, owners: Sequence[int], config: Co
     for index, owner in enumerate(owners):
         spans[owner] = (spans.get(owner, (index, index))[0], index)
     layers = [
-        _layer(graph, item, planning.memory.taken[index], spans[index]) for index, item in enumerate(planning.planned)
+        _layer(graph, item, config, planning.memory.taken[index], spans[index])
+        for index, item in enumerate(planning.planned)
     ]
     memory = {"peak_words": max((layer["words"]["used"] for layer in layers), default=0), **_memory(planning, config)}
     return {"model": graph.name, "layers": layers, "memory": memory, "notes": list(graph.notes)}
 
 
-def _layer(graph: Graph, item: Planned, taken: int, span: tuple[int, int]) -> dict[str, Any]:
+def _layer(graph: Graph, item: Planned, config: Config, taken: int, span: tuple[int, int]) -> dict[str, Any]:
     layer, plan = item.job.layer, item.plan
-    staging = [words * count for words, count in (plan.input, plan.operand, plan.output)]
+    buffers = [list(part) for part in staging(item, config)]
     return {
         "name": layer.name,
         "op": layer.op,
@@ -42,7 +44,7 @@ def _layer(graph: Graph, item: Planned, taken: int, span: tuple[int, int]) -> di
         "estimate": asdict(plan.costs),
         "packing": item.job.packing,
         "keep": plan.keep.value,
-        "words": {"used": taken + sum(staging), "staging": staging, "hole": list(item.hole)},
+        "words": {"used": taken + sum(words for _, words in buffers), "staging": buffers},
     }
 
 

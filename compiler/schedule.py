@@ -15,6 +15,7 @@ from systolith.compiler.loads import Buffer, InputLoads, copy
 from systolith.compiler.maps import regions
 from systolith.compiler.memory import Ring
 from systolith.compiler.plan import Planned
+from systolith.compiler.staging import staging
 from systolith.compiler.step import Step
 from systolith.compiler.streams import Streams
 from systolith.compiler.sums import depthwise, execute
@@ -38,12 +39,7 @@ class _Layer:
     def __init__(self, planned: Planned, config: Config, streams: Streams):
         self.config, self.streams = config, streams
         self.job, self.plan, self.source, self.second = planned.job, planned.plan, planned.source, planned.operand
-        (in_words, in_count), (out_words, out_count) = self.plan.input, self.plan.output
-        operand_words, operand_count = self.plan.operand
-        self.input = Ring(planned.hole[0], in_words * in_count)
-        # Input and output at opposite ends: the store unit loses every read of a bank that EXECUTE is reading.
-        output = Ring(sum(planned.hole) - out_words * out_count, out_words * out_count)
-        self.operand = Ring(output.base - operand_words * operand_count, operand_words * operand_count)
+        self.input, self.operand, output = (Ring(*buffers) for buffers in staging(planned, config))
         self.loads = InputLoads(self.job, self.source, config.array)
         self.finish = Finish(self.job, planned.target, output, self.plan.output[0], config.array)
         self.loaded: dict[Hashable, dict[int, int]] = {}

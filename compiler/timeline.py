@@ -11,7 +11,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from systolith.compiler.durations import READ_LATENCY, cycles, latency, tile_cycles
+from systolith.compiler.durations import READ_LATENCY, cycles, latency, starved, tile_cycles
 from systolith.config import Config
 from systolith.isa import Instruction, Opcode, Unit
 
@@ -20,8 +20,13 @@ __all__ = ["Timeline", "estimate"]
 LATER = 1 << 60
 QUEUES = 6
 """Units with a queue."""
-START = 80
+START = 90
 """Cycles from the start register to the first instruction in a queue."""
+WEIGHTS_AHEAD = 4
+"""Of the N cycles in which a tile's weights arrive, those in which the first row is on its way as well."""
+SFU_PRODUCTS = ("CONFIG.SFU.input", "CONFIG.SFU.window")
+SETTLE = 4
+"""Cycles from a CONFIG with products to the next SFU instruction."""
 
 
 @dataclass
@@ -43,9 +48,9 @@ class _Machine:
         self.program, self.config = program, config
         self.constants = self._constants_of()
         self.queues: list[deque[int]] = [deque() for _ in range(QUEUES)]
-        self.tokens: dict[tuple[int, int], int] = defaultdict(int)
+        self.tokens: dict[tuple[int, int], deque[int]] = defaultdict(deque)
         self.free = [0] * QUEUES
-        self.rows_free = self.drained = 0
+        self.rows_free = self.drained = self.weighed = self.settled = self.tile = 0
         self.active: dict[int, list[tuple[int, int]]] = {Unit.LOAD_W: [], Unit.LOAD_A: []}
         self.bus_busy, self.turn = False, Unit.LOAD_W
         self.position = 0
@@ -99,8 +104,9 @@ class _Machine:
         givers = [giver for giver in range(QUEUES) if instruction.wait >> giver & 1]
         if not all(self.tokens[giver, unit] for giver in givers):
             return
-        for giver in givers:
-            self.tokens[giver, unit] -= 1
+        given = {giver: self.tokens[giver, unit].popleft() for giver in givers}
+        if unit == Unit.EXECUTE:
+            self.weighed = given.get(Unit.LOAD_W, 0)
         blocked = len(queue) == self.config.queue_depth
         queue.popleft()
         self.timeline.start[index] = now
@@ -109,6 +115,8 @@ class _Machine:
             getattr(self, f"_{instruction.form.name.replace('.', '_').lower()}")(index, instruction, now)
         else:
             self.timeline.end[index] = now + 1
+            if instruction.form.name in SFU_PRODUCTS:
+                self.settled = now + SETTLE
         if self.free[unit] != LATER:
             self._at(self.free[unit], lambda t: self._try(unit, t))
         if blocked:
@@ -119,25 +127,29 @@ class _Machine:
         self.timeline.end[index] = now
         for taker in range(QUEUES):
             if instruction.signal >> taker & 1:
-                self.tokens[instruction.unit, taker] += 1
+                self.tokens[instruction.unit, taker].append(now)
                 self._try(taker, now)
 
     def _execute(self, index: int, instruction: Instruction, now: int) -> None:
         tile, work = tile_cycles(instruction.values, self.config), self._cycles(index)
-        # The weight stage has been at work since the last tile before this one started.
-        rows = max(self.rows_free, now + (self.config.array if now > self.rows_free else 0))
+        self.tile = tile
+        # The weight stage has been at work since it had its token, or the last tile before this one started.
+        rows = max(self.rows_free, now, self.weighed + self.config.array - WEIGHTS_AHEAD)
         self.timeline.start[index] = rows
         self.rows_free = rows + work
         # The next instruction may take its tokens while the last tile flows.
         self.free[Unit.EXECUTE] = max(now + 1, self.rows_free - tile)
         self._retire(index, self.rows_free)
 
-    def _depthwise(self, index: int, _: Instruction, now: int) -> None:
-        self.free[Unit.DEPTHWISE] = now + self._cycles(index)
+    def _depthwise(self, index: int, instruction: Instruction, now: int) -> None:
+        work, idle = self._cycles(index), now > self.free[Unit.DEPTHWISE]
+        if now < self.rows_free:
+            work += starved(instruction.values, self.constants[index], self.tile, self.config, idle)
+        self.free[Unit.DEPTHWISE] = now + work
         self._retire(index, self.free[Unit.DEPTHWISE])
 
     def _sfu(self, index: int, instruction: Instruction, now: int) -> None:
-        start = max(now, self.drained) if instruction["drain"] else now
+        start = max(now, self.settled, self.drained if instruction["drain"] else 0)
         self.free[Unit.SFU] = start + self._cycles(index)
         self.drained = self._retire(index, self.free[Unit.SFU])
 

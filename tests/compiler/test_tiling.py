@@ -10,6 +10,8 @@ from systolith.config import PRESETS
 from systolith.errors import SystolithError
 
 from .graphs import CONFIGS, conv_graph, random_graph
+from .networks import Network
+from .test_networks import agrees
 
 
 def job_of(dims, array=4, **layer):
@@ -115,3 +117,15 @@ def test_packing_needs_fewer_k_tiles():
     jobs = {job.packing: job for job in candidates(graph, 0, PRESETS["edge16"], resident=False)}
     assert {packing: job.k_tiles for packing, job in jobs.items()} == {"none": 49, "rows": 14, "full": 10}
     assert len(jobs["full"].gather.passes) == 16
+
+
+def test_input_is_staged_away_from_the_output():
+    """Loads lose writes to the SFU's in the same bank."""
+    net = Network((1, 4, 12, 12))
+    compiled = agrees(net.graph(net.conv(net.conv(net.x, 4, pads=(1, 1, 1, 1)), 4)), CONFIGS["tiny4"])
+    first, bank = compiled.planned[0], CONFIGS["tiny4"].act_depth // CONFIGS["tiny4"].act_banks
+    assert first.target.sram is not None and first.plan.keep != Keep.RESIDENT
+    steps = [step for step in compiled.steps if step.layer == 0]
+    loaded = {step.fields["sram"] // bank for step in steps if step.name == "LOAD.A"}
+    written = {step.fields["dst"] // bank for step in steps if step.name == "SFU"}
+    assert loaded and written and not loaded & written
