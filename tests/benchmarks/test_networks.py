@@ -9,11 +9,30 @@ import pytest
 from systolith import PRESETS
 from systolith.benchmarks import suite
 from systolith.benchmarks.networks import SUITES, quantized, tiny, zoo
+from systolith.compiler.network import compile_network
+from systolith.compiler.timeline import estimate
+from systolith.config import Config
 from systolith.errors import SystolithError
+from systolith.isa import decode_program
+from systolith.network import Network
 
 EDGE = PRESETS["edge16"]
 MACS = {"resnet8": 12_501_632, "ds_cnn": 2_656_768, "mobilenet": 7_489_664, "autoencoder": 264_192}
 """As the benchmark's reference models have them."""
+CYCLES = {
+    "edge16": {"resnet8": 52_140, "ds_cnn": 30_020, "mobilenet": 98_832, "autoencoder": 18_270},
+    "edge16_dw": {"ds_cnn": 11_390, "mobilenet": 44_465},
+}
+"""Of the RTL with the standard memory, at most."""
+
+
+def check_cycles(model: bytes, cycles: int, most: int, config: Config) -> None:
+    """Not slower than it was, and what the compiler's timeline says."""
+    assert cycles <= 1.005 * most
+    network = compile_network(model, config)
+    programs = network.programs if isinstance(network, Network) else (network,)
+    found = sum(estimate(list(decode_program(program.code)), config).cycles for program in programs)
+    assert abs(found / cycles - 1) < 0.03, found
 
 
 @pytest.mark.parametrize("name", SUITES["tiny"])
@@ -28,6 +47,15 @@ def test_tiny_networks_on_the_rtl(name):
     assert result.report["dram_bytes"]["written"] == traffic.outputs
     # Beyond instructions, weights, input and output: rows of the input that two tiles need, and beats not filled.
     assert 0 <= traffic.rest < 0.1 * traffic.moved
+    check_cycles(quantized("tiny", name), result.report["cycles"], CYCLES["edge16"][name], EDGE)
+
+
+@pytest.mark.parametrize("name", CYCLES["edge16_dw"])
+def test_depthwise_layers_beside_the_array(name):
+    config = PRESETS["edge16_dw"]
+    result = suite.measure(name, quantized("tiny", name), config, "rtl")
+    assert result.found.passed
+    check_cycles(quantized("tiny", name), result.report["cycles"], CYCLES["edge16_dw"][name], config)
 
 
 @pytest.mark.parametrize("name", ["squeezenet", "shufflenet"])
