@@ -18,6 +18,8 @@ __all__ = ["conv_transpose"]
 
 LARGEST = 8
 """Stride."""
+LONGEST = 4096
+"""Of a kernel with its dilations, whose zeros become taps."""
 DEFAULTS = {
     "auto_pad": "NOTSET", "dilations": (), "group": 1, "kernel_shape": (), "output_padding": (), "output_shape": (),
     "pads": (), "strides": (),
@@ -89,6 +91,8 @@ def _axes(node: Node, attributes: dict[str, Any], sizes: tuple[int, ...], kernel
     if any(more >= stride for more, stride in zip(extra, strides, strict=True)):
         raise node.error(f"attribute 'output_padding' must be below the strides {list(strides)}, not {list(extra)}")
     extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    if max(extents) > LONGEST:
+        raise node.unsupported(f"kernel with its dilations must be at most {LONGEST} long, not {extents}")
     full = [(n - 1) * s + e + more for n, s, e, more in zip(sizes, strides, extents, extra, strict=True)]
     before, lengths = _pads(node, attributes, sizes, strides, full)
     return [

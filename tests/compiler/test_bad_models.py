@@ -309,6 +309,18 @@ def test_a_transposed_convolution_without_weights():
     assert "ConvTranspose 't': weights must have at least one element, not shape (4, 2, 3, 0)" in refusal(w.model())
 
 
+@pytest.mark.parametrize("dilation", [4096, 2**31, 2**61])
+def test_a_transposed_convolution_of_large_dilation(dilation):
+    """Refused before its zeros are made."""
+    w = ModelWriter()
+    x = w.dequantize(w.input("x", np.int8, (1, 4, 5, 5)), 0.1, np.int8(0))
+    kernel = w.dequantize(w.constant(np.ones((4, 2, 2, 2), np.int8)), 0.1, np.int8(0))
+    y = w.node("ConvTranspose", [x, kernel], "t", dilations=[1, dilation])
+    w.output(w.quantize(y, 0.1, np.int8(0)), np.int8, (1, 2, 6, "columns"))
+    message = f"ConvTranspose 't': kernel with its dilations must be at most 4096 long, not [2, {dilation + 1}]"
+    assert message in refusal(w.model())
+
+
 def test_a_bias_of_another_type():
     assert "Gemm 'gemm': bias must be a dequantized int32 or a float32 constant, not a int32 constant" in refusal(
         gemm(bias=np.arange(4, dtype=np.int32)))  # fmt: skip
