@@ -84,7 +84,8 @@ def choose_plan(job: Job, config: Config, room: Room, slack: float = 0.0) -> Pla
     """The cheapest plan for the room there is. With `slack`, that part of the cost may be spent on going over a
     resident input once and in small tiles, so that other layers can overlap. Raises UnsupportedError, naming layer and
     SRAM, if nothing fits."""
-    _check_steps(job, config)
+    boxes = -(-job.k_tiles * config.array // config.weight_depth) if job.unit == Unit.EXECUTE else 1
+    _check_steps(job, -(-job.rows * job.cols // job.capacity(config)), boxes)
     found: list[Plan] = []
     columns = 1 if job.lap else job.cols // job.pool[1]
     useful, count = 0, -(-job.cols // min(job.capacity(config), MAX_COUNT))
@@ -98,7 +99,8 @@ def choose_plan(job: Job, config: Config, room: Room, slack: float = 0.0) -> Pla
         best = min(found, key=lambda plan: (plan.costs.all, plan.costs.read))
         near = [plan for plan in found if plan.costs.all <= best.costs.all * (1 + slack)]
         if room.resident and slack:
-            return min(near, key=lambda plan: (-plan.group, max(plan.heights) * max(plan.widths), plan.costs.all))
+            best = min(near, key=lambda plan: (-plan.group, max(plan.heights) * max(plan.widths), plan.costs.all))
+        _check_steps(job, len(best.heights) * len(best.widths), len(best.boxes))
         return best
     raise UnsupportedError(
         f"Layer '{job.layer.name}' must have room for one pixel of input and output in activation SRAM, "
@@ -107,10 +109,9 @@ def choose_plan(job: Job, config: Config, room: Room, slack: float = 0.0) -> Pla
     )
 
 
-def _check_steps(job: Job, config: Config) -> None:
-    """Refuse a layer that has to be cut into too many steps, before looking for the best way."""
-    boxes = -(-job.k_tiles * config.array // config.weight_depth) if job.unit == Unit.EXECUTE else 1
-    steps = job.images * job.out_blocks * -(-job.rows * job.cols // job.capacity(config)) * boxes
+def _check_steps(job: Job, tiles: int, boxes: int) -> None:
+    """Refuse a layer that is cut into too many steps: before looking for the best way by how many it needs at least."""
+    steps = job.images * job.out_blocks * tiles * boxes
     if steps > MAX_STEPS:
         raise UnsupportedError(
             f"Layer '{job.layer.name}' must need at most {MAX_STEPS} tiles, not {steps} on this configuration",

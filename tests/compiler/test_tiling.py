@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from systolith.compiler import tiling
 from systolith.compiler.candidates import candidates
 from systolith.compiler.convolution import plain, touched_blocks
 from systolith.compiler.tiling import Keep, Room, choose_plan, input_span, split_kernel
 from systolith.config import PRESETS
-from systolith.errors import SystolithError
+from systolith.errors import SystolithError, UnsupportedError
 
 from .graphs import CONFIGS, conv_graph, random_graph
 from .networks import Network
@@ -101,6 +102,19 @@ def test_no_room_is_refused_by_name():
     job = job_of((1, 4, 4, 4), out=4, kernel=(1, 1))
     with pytest.raises(SystolithError, match=r"Layer 'conv0' must have room .* activation SRAM, not 1 words"):
         choose_plan(job, PRESETS["tiny4"], Room(1, resident=False, staged=True))
+
+
+def test_too_many_tiles_are_refused(monkeypatch: pytest.MonkeyPatch):
+    """Accumulators would hold more, but a small activation SRAM means small tiles."""
+    job, room = job_of((1, 4, 30, 30), out=4, kernel=(3, 3)), Room(16, resident=False, staged=True)
+    plan = choose_plan(job, PRESETS["tiny4"], room)
+    tiles = len(plan.heights) * len(plan.widths) * len(plan.boxes)
+    assert tiles > 100 > 2 * job.rows * job.cols / PRESETS["tiny4"].acc_half
+    monkeypatch.setattr(tiling, "MAX_STEPS", tiles)
+    assert choose_plan(job, PRESETS["tiny4"], room) == plan
+    monkeypatch.setattr(tiling, "MAX_STEPS", tiles - 1)
+    with pytest.raises(UnsupportedError, match=rf"Layer 'conv0' must need at most {tiles - 1} tiles, not {tiles} on"):
+        choose_plan(job, PRESETS["tiny4"], room)
 
 
 def test_matrix_products_fill_the_array():
