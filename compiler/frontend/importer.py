@@ -8,17 +8,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from systolith.compiler.frontend.early import Key, early_keys, key_of
 from systolith.compiler.frontend.file import check_types, read_model
 from systolith.compiler.frontend.fold import fold
 from systolith.compiler.frontend.infer import check_output
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.operators import BOTH, LAYERS, MICROSOFT, OPERATORS, PLAIN, VIEWS
 from systolith.compiler.frontend.ports import input_port, input_tensor, output_port
+from systolith.compiler.frontend.quantize import quantize
 from systolith.compiler.frontend.settle import settled
-from systolith.compiler.frontend.tensors import Constant, FloatInput, Layers, Quantized, Tensor
-from systolith.compiler.ir import Graph
+from systolith.compiler.frontend.tensors import (
+    Constant,
+    FloatInput,
+    Joined,
+    Layers,
+    Pending,
+    Quantized,
+    Real,
+    Tensor,
+)
+from systolith.compiler.ir import Graph, Map
 from systolith.compiler.passes.accumulators import prove_accumulators
 from systolith.compiler.passes.dead_layers import remove_dead_layers
 from systolith.compiler.passes.fold_pads import fold_pads
@@ -72,6 +83,10 @@ class _Walk:
         self.names: set[str] = set()
         self.wanted: set[str] = set()
         self.notes: list[str] = []
+        self.early = early_keys(model)
+        self.outputs = {port.name for port in model.graph.output}
+        self.quantized: dict[tuple[str, Key | None], Tensor] = {}
+        self.unnamed: set[str] = set()
 
     def run(self) -> None:
         """Visit everything that the outputs need."""
@@ -152,10 +167,51 @@ class _Walk:
         for i, name in enumerate(node.proto.input):
             if name:
                 inputs[i] = self.tensors[name] = settled(node, self.tensors[name], name, self.layers)
+        if node.op == "QuantizeLinear":
+            return [self._quantized(node, inputs)]
+        given = self._early(node, inputs) if node.proto.output[0] in self.early else inputs
         if node.op in PLAIN:
-            return [PLAIN[node.op](node, inputs)]
-        outputs = LAYERS[node.op](node, inputs, self.layers)
-        return outputs if isinstance(outputs, list) else [outputs]
+            return [PLAIN[node.op](node, given)]
+        made = LAYERS[node.op](node, given, self.layers)
+        outputs = made if isinstance(made, list) else [made]
+        if given is not inputs or any(isinstance(x, Real) and x.quantized.array.name in self.unnamed for x in inputs):
+            self.unnamed |= {y.quantized.array.name for y in outputs if isinstance(y, Real)}
+        return outputs
+
+    def _quantized(self, node: Node, inputs: list[Tensor | None]) -> Tensor:
+        """QuantizeLinear: of a layer's result as often as there are different ones, but for outputs of the network."""
+        x, name = inputs[0], node.proto.input[0]
+        if isinstance(x, Real) and x.quantized.array.name in self.unnamed:
+            return self._named(node, x, quantize(node, inputs, self.layers))
+        if not isinstance(x, Pending):
+            return quantize(node, inputs, self.layers)
+        key = name, key_of(*(t.values if isinstance(t, Constant) else None for t in inputs[1:3]))
+        if key[1] is not None and key in self.quantized and node.proto.output[0] not in self.outputs:
+            return self.quantized[key]
+        return self.quantized.setdefault(key, quantize(node, inputs, self.layers))
+
+    def _named(self, node: Node, x: Real, y: Tensor) -> Tensor:
+        """What was quantized early, by the name that the model has for it, so that both can be compared. (A copy: the
+        compiler drops it.)"""
+        source, name = x.quantized.array, node.proto.output[0]
+        if not isinstance(y, Quantized) or y.array is not source or source.scale is None or source.zero_point is None:
+            return y
+        array = source.same(name, y.dtype, source.scale, source.zero_point)
+        self.layers.append((Map(node.name, node.op, source.name, name), array))
+        return Quantized(array, y.view, y.dtype)
+
+    def _early(self, node: Node, inputs: list[Tensor | None]) -> list[Tensor | None]:
+        """Inputs of an operator that moves values; layers' results among them quantized as what it makes will be. The
+        list itself if there are none."""
+        scale, zero_point, dtype = self.early[node.proto.output[0]]
+        parameters = [Constant(np.array(scale, np.float32)), Constant(np.array(zero_point, dtype))]
+        found = list(inputs)
+        for i, (name, x) in enumerate(zip(node.proto.input, inputs, strict=True)):
+            if isinstance(x, Joined if node.op in ("Relu", "Clip") else Pending):  # Layers take these two in.
+                proto = helper.make_node("QuantizeLinear", [name, "scale", "zero_point"], [f"{name}:quantized"])
+                y = self._quantized(Node(proto, self.where, node.opset, self.notes), [x, *parameters])
+                found[i] = Real(y) if isinstance(y, Quantized) else y
+        return inputs if all(new is old for new, old in zip(found, inputs, strict=True)) else found
 
 
 def _stored(tensor: TensorProto, label: str) -> Constant:

@@ -20,6 +20,7 @@ __all__ = [
     "Layers",
     "Mapped",
     "Part",
+    "Pending",
     "Quantized",
     "Real",
     "Roles",
@@ -331,8 +332,10 @@ class Joined:
         return self.view.shape
 
 
-Tensor = Constant | DequantizedConstant | FloatInput | Joined | Quantized | Real | Sum | Mapped | Function
-Viewed = FloatInput | Joined | Quantized | Real | Sum | Mapped | Function
+Pending = Sum | Mapped | Function | Joined
+"""What waits for its QuantizeLinear."""
+Tensor = Constant | DequantizedConstant | FloatInput | Quantized | Real | Pending
+Viewed = FloatInput | Quantized | Real | Pending
 
 
 def viewed(tensor: Viewed, view: View) -> Viewed:

@@ -29,7 +29,8 @@ def _only_pads(layer: Map) -> bool:
     window = layer.window
     changed = layer.multiply or layer.add or layer.table is not None or (layer.low, layer.high) != (-128, 127)
     plain = layer.reduce == "max" and layer.zero_point == 0 and layer.factor() == 1
-    return window == Window(pads=window.pads) and min(window.pads) >= 0 and plain and not changed
+    pads = any(window.pads) and min(window.pads) >= 0
+    return window == Window(pads=window.pads) and pads and plain and not changed
 
 
 def _folded(graph: Graph, layer: Conv | Map, padding: Map) -> Conv | Map | None:
