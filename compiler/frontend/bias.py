@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.compiler.frontend.affine import folded
+from systolith.compiler.frontend.array import image_roles
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.roles import per_channel
-from systolith.compiler.frontend.tensors import Constant, DequantizedConstant, Sum, Tensor, describe, image_roles
+from systolith.compiler.frontend.tensors import Constant, DequantizedConstant, Sum, Tensor, describe
 from systolith.compiler.frontend.views import merge
 
 __all__ = ["add_constant", "with_bias"]

@@ -2,9 +2,10 @@
 
 from itertools import product
 
+from systolith.compiler.frontend.array import Layers
 from systolith.compiler.frontend.images import Image, images, quantized_part, same_kind
 from systolith.compiler.frontend.node import Node
-from systolith.compiler.frontend.tensors import Layers, Quantized, Tensor
+from systolith.compiler.frontend.tensors import Quantized, Tensor
 from systolith.compiler.ir import Concat, Inside, Map, Select, Window
 
 __all__ = ["depth_to_space", "space_to_depth"]

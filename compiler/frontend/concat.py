@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from systolith.compiler.frontend.array import Layers
 from systolith.compiler.frontend.images import images, quantized_part
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.quantize import activation_parameters, constant, scale_of
 from systolith.compiler.frontend.requantize import join, join_as_is
-from systolith.compiler.frontend.tensors import Joined, Layers, Quantized, Real, Tensor, describe
+from systolith.compiler.frontend.tensors import Joined, Quantized, Real, Tensor, describe
 
 __all__ = ["concat", "qlinear_concat"]
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from systolith.compiler.frontend.array import Layers
 from systolith.compiler.frontend.match import match
 from systolith.compiler.frontend.node import Node
-from systolith.compiler.frontend.tensors import Layers, Mapped, Real
+from systolith.compiler.frontend.tensors import Mapped, Real
 from systolith.compiler.ir import Map
 
 __all__ = ["SIGNS", "combined"]

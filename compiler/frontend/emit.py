@@ -6,10 +6,11 @@ from math import prod
 import numpy as np
 
 from systolith.compiler.frontend.affine import affine, is_affine
+from systolith.compiler.frontend.array import Array, Layers, image_roles
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.parts import append_parts
 from systolith.compiler.frontend.table import function_table
-from systolith.compiler.frontend.tensors import Array, Function, Layers, Mapped, Quantized, Sum, image_roles
+from systolith.compiler.frontend.tensors import Function, Mapped, Quantized, Sum
 from systolith.compiler.ir import Add, Map, Multiply
 from systolith.numerics import add_constants, output_scale
 

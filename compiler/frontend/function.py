@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from systolith.compiler.frontend.activation import clip, relu
 from systolith.compiler.frontend.affine import LINEAR, folded, gain_and_shift, scaled
+from systolith.compiler.frontend.array import Layers, Roles, image_roles
 from systolith.compiler.frontend.bias import add_constant
 from systolith.compiler.frontend.elementwise import combined
 from systolith.compiler.frontend.images import rebased
@@ -17,14 +18,11 @@ from systolith.compiler.frontend.tensors import (
     Constant,
     DequantizedConstant,
     Function,
-    Layers,
     Mapped,
     Real,
-    Roles,
     Sum,
     Tensor,
     describe,
-    image_roles,
 )
 from systolith.compiler.frontend.views import View
 

@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import permutations
 
+from systolith.compiler.frontend.array import Array, Layers, Roles, image_roles
 from systolith.compiler.frontend.node import Node
-from systolith.compiler.frontend.tensors import Array, Layers, Quantized, Real, Roles, Tensor, describe, image_roles
+from systolith.compiler.frontend.tensors import Quantized, Real, Tensor, describe
 from systolith.compiler.frontend.views import Atom, View, merge, split, strided
 from systolith.compiler.ir import Dims, Inside, Layer
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from systolith.compiler.frontend.array import Layers
 from systolith.compiler.frontend.early import Key, early_keys, key_of
 from systolith.compiler.frontend.file import check_types, read_model
 from systolith.compiler.frontend.fold import fold
@@ -19,16 +20,7 @@ from systolith.compiler.frontend.operators import BOTH, LAYERS, MICROSOFT, OPERA
 from systolith.compiler.frontend.ports import input_port, input_tensor, output_port
 from systolith.compiler.frontend.quantize import quantize
 from systolith.compiler.frontend.settle import settled
-from systolith.compiler.frontend.tensors import (
-    Constant,
-    FloatInput,
-    Joined,
-    Layers,
-    Pending,
-    Quantized,
-    Real,
-    Tensor,
-)
+from systolith.compiler.frontend.tensors import Constant, FloatInput, Joined, Pending, Quantized, Real, Tensor
 from systolith.compiler.ir import Graph, Map
 from systolith.compiler.passes.accumulators import prove_accumulators
 from systolith.compiler.passes.dead_layers import remove_dead_layers

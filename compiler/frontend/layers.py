@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from systolith.compiler.frontend.array import Layers
 from systolith.compiler.frontend.bias import with_bias
 from systolith.compiler.frontend.emit import emit
 from systolith.compiler.frontend.geometry import Geometry, geometry
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.quantize import activation_parameters, constant, scale_of
 from systolith.compiler.frontend.roles import bind_image, bind_rows
-from systolith.compiler.frontend.tensors import DequantizedConstant, Layers, Quantized, Real, Sum, Tensor, describe
+from systolith.compiler.frontend.tensors import DequantizedConstant, Quantized, Real, Sum, Tensor, describe
 from systolith.compiler.frontend.views import View
 from systolith.compiler.frontend.wide import narrowed
 from systolith.compiler.ir import Conv

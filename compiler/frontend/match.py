@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from systolith.compiler.frontend.array import Array, Layers, image_roles
 from systolith.compiler.frontend.images import rebased
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.roles import bind_alike, restride
-from systolith.compiler.frontend.tensors import Array, Layers, Quantized, image_roles
+from systolith.compiler.frontend.tensors import Quantized
 from systolith.compiler.frontend.views import View
 from systolith.compiler.ir import Conv
 

@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 from onnx import helper
 
+from systolith.compiler.frontend.array import Array, shift
 from systolith.compiler.frontend.node import Node
-from systolith.compiler.frontend.tensors import Array, Function, Real, Tensor, shift
+from systolith.compiler.frontend.tensors import Function, Real, Tensor
 from systolith.errors import UnsupportedError
 
 __all__ = ["leaf_of", "on_one_leaf"]

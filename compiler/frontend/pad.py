@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from systolith.compiler.frontend.array import Layers, shift
 from systolith.compiler.frontend.images import Image, images, quantized_part, same_kind
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.quantize import constant, integers
-from systolith.compiler.frontend.tensors import Constant, Layers, Quantized, Real, Tensor, shift
+from systolith.compiler.frontend.tensors import Constant, Quantized, Real, Tensor
 from systolith.compiler.ir import Conv, Map, Window
 
 __all__ = ["pad"]

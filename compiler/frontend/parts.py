@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.compiler.frontend.tensors import Array, Layers, Part
+from systolith.compiler.frontend.array import Array, Layers
+from systolith.compiler.frontend.tensors import Part
 from systolith.compiler.ir import Conv, Inside
 
 __all__ = ["append_parts"]

@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from systolith.compiler.frontend.array import Array, Layers, image_roles
 from systolith.compiler.frontend.geometry import Geometry, geometry
 from systolith.compiler.frontend.images import quantized_part, same_kind
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.roles import bind_image
-from systolith.compiler.frontend.tensors import Array, Layers, Mapped, Quantized, Real, Tensor, describe, image_roles
+from systolith.compiler.frontend.tensors import Mapped, Quantized, Real, Tensor, describe
 from systolith.compiler.frontend.views import View
 from systolith.compiler.ir import Dims, Map, Window
 

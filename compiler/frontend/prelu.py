@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from systolith.compiler.frontend.array import Layers
 from systolith.compiler.frontend.images import rebased
 from systolith.compiler.frontend.node import Node
-from systolith.compiler.frontend.tensors import Layers, Real, Sum
+from systolith.compiler.frontend.tensors import Real, Sum
 from systolith.compiler.ir import Concat, Conv, Map
 
 __all__ = ["prelu"]

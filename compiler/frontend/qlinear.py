@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
+from systolith.compiler.frontend.array import Layers
 from systolith.compiler.frontend.elementwise import combined
 from systolith.compiler.frontend.emit import emit
 from systolith.compiler.frontend.function import elementwise
@@ -16,7 +17,6 @@ from systolith.compiler.frontend.tensors import (
     Constant,
     DequantizedConstant,
     Function,
-    Layers,
     Mapped,
     Quantized,
     Real,

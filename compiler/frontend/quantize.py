@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from systolith.compiler.frontend.array import Layers, shift
 from systolith.compiler.frontend.emit import emit
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.requantize import join, requantized
@@ -12,14 +13,12 @@ from systolith.compiler.frontend.tensors import (
     FloatInput,
     Function,
     Joined,
-    Layers,
     Mapped,
     Quantized,
     Real,
     Sum,
     Tensor,
     describe,
-    shift,
 )
 
 __all__ = ["activation_parameters", "constant", "dequantize", "integers", "quantize", "scale_of"]

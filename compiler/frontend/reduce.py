@@ -1,11 +1,12 @@
 """ReduceMean and ReduceMax over height and width."""
 
+from systolith.compiler.frontend.array import Layers, image_roles
 from systolith.compiler.frontend.images import quantized_part, rebased, same_kind
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.pool import average, dequantized, maximum
 from systolith.compiler.frontend.quantize import integers
 from systolith.compiler.frontend.roles import restride
-from systolith.compiler.frontend.tensors import Layers, Mapped, Quantized, Tensor, image_roles
+from systolith.compiler.frontend.tensors import Mapped, Quantized, Tensor
 from systolith.compiler.frontend.views import Atom, View, merge
 from systolith.compiler.ir import Window
 

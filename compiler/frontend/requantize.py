@@ -3,8 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from systolith.compiler.frontend.array import Array, Layers, image_roles
 from systolith.compiler.frontend.node import Node
-from systolith.compiler.frontend.tensors import Array, Joined, Layers, Quantized, image_roles
+from systolith.compiler.frontend.tensors import Joined, Quantized
 from systolith.compiler.ir import Concat, Map
 
 __all__ = ["join", "join_as_is", "requantized", "rescaled"]

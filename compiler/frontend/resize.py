@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from systolith.compiler.frontend.array import Layers
 from systolith.compiler.frontend.images import Image, images, quantized_part, same_kind
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.quantize import constant, integers
-from systolith.compiler.frontend.tensors import Layers, Quantized, Tensor
+from systolith.compiler.frontend.tensors import Quantized, Tensor
 from systolith.compiler.ir import Dims, Inside, Map, Window
 
 __all__ = ["resize"]

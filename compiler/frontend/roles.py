@@ -4,8 +4,9 @@ from math import prod
 
 from numpy.typing import NDArray
 
+from systolith.compiler.frontend.array import Roles, image_roles
 from systolith.compiler.frontend.node import Node
-from systolith.compiler.frontend.tensors import Quantized, Roles, image_roles
+from systolith.compiler.frontend.tensors import Quantized
 from systolith.compiler.frontend.views import Atom, Axis, View, merge, split, strided
 
 __all__ = ["bind_alike", "bind_image", "bind_rows", "per_channel", "restride"]

@@ -6,9 +6,10 @@ channels are in order, so that only views between two such nodes matter, and two
 
 from itertools import product
 
+from systolith.compiler.frontend.array import Layers, image_roles
 from systolith.compiler.frontend.images import roles_of
 from systolith.compiler.frontend.node import Node
-from systolith.compiler.frontend.tensors import Layers, Quantized, Real, Tensor, image_roles
+from systolith.compiler.frontend.tensors import Quantized, Real, Tensor
 from systolith.compiler.frontend.views import Atom, Axis, View, merge, split
 from systolith.compiler.ir import Select
 

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from itertools import pairwise
 
+from systolith.compiler.frontend.array import Layers
 from systolith.compiler.frontend.images import Image, images, quantized_part, same_kind
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.quantize import constant, integers
-from systolith.compiler.frontend.tensors import Layers, Quantized, Tensor
+from systolith.compiler.frontend.tensors import Quantized, Tensor
 from systolith.compiler.frontend.views import View
 from systolith.compiler.ir import Inside, Map, Select, Window
 

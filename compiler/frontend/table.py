@@ -7,8 +7,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from systolith.compiler.frontend.array import shift
 from systolith.compiler.frontend.node import Node
-from systolith.compiler.frontend.tensors import Function, Quantized, Real, shift
+from systolith.compiler.frontend.tensors import Function, Quantized, Real
 
 __all__ = ["function_table", "node_table"]
 

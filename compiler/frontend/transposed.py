@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from systolith.compiler.frontend.array import Layers
 from systolith.compiler.frontend.bias import with_bias
 from systolith.compiler.frontend.geometry import AUTO_PADS, numbers
 from systolith.compiler.frontend.layers import activation, dequantized
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.roles import bind_image
-from systolith.compiler.frontend.tensors import Layers, Part, Sum, Tensor
+from systolith.compiler.frontend.tensors import Part, Sum, Tensor
 from systolith.compiler.frontend.wide import narrowed
 from systolith.compiler.ir import Conv
 

@@ -7,7 +7,7 @@ weights where they are asked for asymmetric ones, as in models of uint8.
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.compiler.frontend.tensors import Array, Layers
+from systolith.compiler.frontend.array import Array, Layers
 from systolith.compiler.ir import Concat, Select
 
 __all__ = ["narrowed"]
