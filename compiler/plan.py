@@ -12,7 +12,7 @@ from systolith.compiler.lives import Life, lifetimes
 from systolith.compiler.memory import Place, Placement, place_tensors
 from systolith.compiler.tiling import Plan, Room, choose_plan
 from systolith.config import Config
-from systolith.errors import SystolithError
+from systolith.errors import UnsupportedError
 from systolith.isa import Unit
 
 __all__ = ["Planned", "Planning", "plan_graph"]
@@ -139,23 +139,32 @@ def _plan_layer(graph: Graph, index: int, config: Config, memory: Placement, pla
     fetched = bool(operand) and operand[0].sram is None
     key = index, Room(hole[1], source.sram is not None, target.sram is None, fetched)
     if key not in plans:
-        try:
-            plans[key] = _choose(graph, config, *key)
-        except SystolithError:
-            resident = {root for root, place in places.items() if place.sram is not None}
-            near = resident.intersection(_roots(graph, layer)) or resident
-            if not near:
-                raise
-            raise _NoRoom(max(sorted(near), key=lambda name: words_of(graph, name, config.array))) from None
-    job, plan = plans[key]
+        plans[key] = _ways(graph, config, *key)
+    ways, refused = plans[key]
+    if refused:
+        resident = {root for root, place in places.items() if place.sram is not None}
+        near = resident.intersection(_roots(graph, layer)) or resident
+        if near:
+            raise _NoRoom(max(sorted(near), key=lambda name: words_of(graph, name, config.array)))
+    if not ways:
+        raise refused[0]
+    job, plan = min(ways, key=lambda item: item[1].costs.all)
     return Planned(job, plan, source, target, operand[0] if operand else None, hole)
 
 
-def _choose(graph: Graph, config: Config, index: int, room: Room) -> tuple[Job, Plan]:
+def _ways(
+    graph: Graph, config: Config, index: int, room: Room
+) -> tuple[list[tuple[Job, Plan]], list[UnsupportedError]]:
+    """Every way to run a layer, with its best plan, and why those that find no room are refused."""
     fine = any(isinstance(layer, Conv) and is_depthwise(layer, config) for layer in graph.layers)
     slack = FINE if fine else 0.0
-    found = [(job, choose_plan(job, config, room, slack)) for job in candidates(graph, index, config, room.resident)]
-    return min(found, key=lambda item: item[1].costs.all)
+    ways, refused = [], []
+    for job in candidates(graph, index, config, room.resident):
+        try:
+            ways.append((job, choose_plan(job, config, room, slack)))
+        except UnsupportedError as error:
+            refused.append(error)
+    return ways, refused
 
 
 def _begin(graph: Graph, config: Config, name: str, places: Mapping[str, Place]) -> Place:

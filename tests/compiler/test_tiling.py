@@ -1,5 +1,7 @@
 """Plans: they cover every output and K tile once, fit what they are given, and refuse what cannot fit."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -102,6 +104,17 @@ def test_no_room_is_refused_by_name():
     job = job_of((1, 4, 4, 4), out=4, kernel=(1, 1))
     with pytest.raises(SystolithError, match=r"Layer 'conv0' must have room .* activation SRAM, not 1 words"):
         choose_plan(job, PRESETS["tiny4"], Room(1, resident=False, staged=True))
+
+
+@pytest.mark.parametrize(("act_depth", "kernel"), [(16, (4, 4)), (32, (6, 6)), (64, (9, 9))])
+def test_the_array_does_what_the_depthwise_unit_has_no_room_for(act_depth, kernel):
+    """The array can take a kernel tap by tap."""
+    net = Network((1, 5, 12, 12))
+    graph = net.graph(net.table(net.depthwise(net.x, kernel=kernel)))
+    config = replace(PRESETS["tiny4"], act_depth=act_depth, act_banks=1, dw_taps=3)
+    names = {i.form.name for i in agrees(graph, config).instructions}
+    assert "EXECUTE" in names and "DEPTHWISE" not in names
+    assert "DEPTHWISE" in {i.form.name for i in agrees(graph, replace(config, act_depth=128)).instructions}
 
 
 def test_too_many_tiles_are_refused(monkeypatch: pytest.MonkeyPatch):
