@@ -9,6 +9,7 @@ import numpy as np
 from onnx import AttributeProto, ModelProto, NodeProto, helper, numpy_helper
 
 from systolith.compiler.frontend.infer import TensorType, check_output, tensor_types
+from systolith.errors import SystolithError
 
 __all__ = ["Nodes", "fixed_batch"]
 
@@ -30,6 +31,7 @@ class Nodes:
         """Of a model whose inputs have fixed shapes. Raises SystolithError where ONNX Runtime refuses it, or where an
         output is not of its type."""
         nodes = _needed(model)
+        _check_zero_points(model, nodes, where)
         stored = _stored(model)
         names = [port.name for port in model.graph.input] + [name for node in nodes for name in node.output]
         types = tensor_types(model, [name for name in dict.fromkeys(names) if name not in stored], where)
@@ -155,6 +157,18 @@ def fixed_batch(model: ModelProto, batch: int) -> ModelProto:
 def _stored(model: ModelProto) -> set[str]:
     graph = model.graph
     return {"", *(tensor.name for tensor in graph.initializer), *(t.values.name for t in graph.sparse_initializer)}
+
+
+def _check_zero_points(model: ModelProto, nodes: Iterable[NodeProto], where: str) -> None:
+    """Raises SystolithError for stored zero points that are not as many as the scales: ONNX Runtime reads past them."""
+    sizes = {tensor.name: prod(tensor.dims) for tensor in model.graph.initializer}
+    for node in nodes:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or len(node.input) < 3:
+            continue
+        scales, zeros = (sizes.get(name) for name in node.input[1:3])
+        if scales is not None and zeros is not None and scales != zeros:
+            label = f"{node.op_type} '{node.name or node.output[0]}'"
+            raise SystolithError(f"{where}: {label}: zero points must be as many as the scales, {scales}, not {zeros}")
 
 
 def _needed(model: ModelProto) -> list[NodeProto]:

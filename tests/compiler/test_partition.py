@@ -222,6 +222,17 @@ def test_an_output_is_of_its_type(kind, name):
         compile_network(net.model(), TINY)
 
 
+def test_zero_points_of_the_host():
+    """As many as the scales: with fewer ONNX Runtime reads what is not there, and may crash."""
+    net = Net()
+    y = net.dequantize(net.host(net.conv(net.image())), 0.1, np.zeros(0, np.int8))
+    net.output(net.node("Softmax", [y], axis=1), np.float32, IMAGE)
+    with pytest.raises(
+        SystolithError, match=r"DequantizeLinear '.*': zero points must be as many as the scales, 1, not 0"
+    ):
+        compile_network(net.model(), TINY)
+
+
 def test_refusals_print_nothing(capfd):
     """An attribute that is no text, in a message of ONNX Runtime."""
     net = Net()
