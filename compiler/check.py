@@ -2,7 +2,8 @@
 
 `check` decodes the program, finds every cell each instruction touches, matches tokens, and refuses a program with
 
-- an access outside its SRAM or region, a tile that leaves its accumulator half, a count of zero, or no END at its end;
+- an access outside its SRAM or region, a tile that leaves its accumulator half, a count of zero, a unit that is not
+  there, a store to its own code, or no END at its end;
 - a race: two accesses of different units to one cell, one of them a write, in an order that tokens do not fix;
 - an SFU instruction that reads what the SFU may still have in its pipeline, or writes what it reads later;
 - a deadlock, with queues as deep as the hardware's; a token nobody takes; a counter that could overflow.
