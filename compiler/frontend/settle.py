@@ -9,6 +9,7 @@ from itertools import product
 from systolith.compiler.frontend.array import Layers, image_roles
 from systolith.compiler.frontend.images import roles_of
 from systolith.compiler.frontend.node import Node
+from systolith.compiler.frontend.spread import spread
 from systolith.compiler.frontend.tensors import Quantized, Real, Tensor
 from systolith.compiler.frontend.views import Atom, Axis, View, merge, split
 from systolith.compiler.ir import Select
@@ -19,12 +20,12 @@ CHANNELS = 1
 
 
 def settled(node: Node, tensor: Tensor, name: str, layers: Layers) -> Tensor:
-    """The tensor called `name`, with its channels in order."""
+    """The tensor called `name`, with its channels in order; an image if the node reads one."""
     match tensor:
         case Quantized():
-            return _in_order(node, tensor, name, layers)
+            return _in_order(node, spread(node, tensor, name, layers), name, layers)
         case Real():
-            return Real(_in_order(node, tensor.quantized, name, layers))
+            return Real(_in_order(node, spread(node, tensor.quantized, name, layers), name, layers))
     return tensor
 
 
