@@ -25,6 +25,7 @@ def decoder(shape: tuple[int, ...], perm: tuple[int, ...] | None, channels: int,
 
     x = writer.dequantize(writer.input("x", np.uint8, (2, 10, 1, 1)), 0.04, np.uint8(99))
     x = writer.node("Flatten", [writer.node("MaxPool", [x], kernel_shape=[1, 1])])
+    x = writer.dequantize(writer.quantize(x, 0.04, np.uint8(99)), 0.04, np.uint8(99))
     y = writer.node("Gemm", [x, weights(10, int(np.prod(shape)))])
     y = writer.dequantize(writer.quantize(y, SCALE, ZERO), SCALE, ZERO)
     y = writer.node("Reshape", [y, writer.constant(np.array([2, *shape], np.int64))])
