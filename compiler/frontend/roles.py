@@ -30,12 +30,13 @@ def bind_rows(node: Node, x: Quantized, outputs: int) -> tuple[list[tuple[int, i
     """Read `x` [..., K] as rows of K.
 
     Gives the order of K as (role, size), outermost first; the output's dims; and the output's view [..., outputs].
-    A matrix that is a network input becomes one image whose pixels are its rows. Where a layer has made `x`, K must
-    be its channels, or its channels with height, width or both, which are then the kernel.
+    A matrix that is a network input becomes one image whose pixels are its rows; an input [N, H, W, K] keeps its height
+    and width. Where a layer has made `x`, K must be its channels, or its channels with height, width or both, which are
+    then the kernel.
     """
     leading, inner = x.view.axes[:-1], x.view.axes[-1]
     if x.array.roles is None:
-        x.array.bind(node, _row_roles(node, leading, inner))
+        x.array.bind(node, _row_roles(node, x, leading, inner))
     roles = x.array.roles
     assert roles is not None
     order = _order(node, roles, inner)
@@ -47,7 +48,15 @@ def bind_rows(node: Node, x: Quantized, outputs: int) -> tuple[list[tuple[int, i
     return order, dims, View((*axes, merge([moved[CHANNELS]])))
 
 
-def _row_roles(node: Node, leading: tuple[Axis, ...], inner: Axis) -> Roles:
+def _row_roles(node: Node, x: Quantized, leading: tuple[Axis, ...], inner: Axis) -> Roles:
+    own = strided(x.array.shape).axes
+    if (
+        len(own) == 4
+        and inner == own[-1]
+        and merge(atom for axis in leading for atom in axis) == merge(atom for axis in own[:-1] for atom in axis)
+    ):
+        batch, height, width, channels = (axis[0] if axis else ONE for axis in own)
+        return batch, channels, height, width
     rows = merge(atom for axis in leading for atom in axis)
     if len(rows) > 3:
         raise node.unsupported("input has more axes than a view can merge; put a smaller Transpose before it")

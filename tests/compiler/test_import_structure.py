@@ -311,3 +311,16 @@ def test_nodes_in_any_order():
         graph = import_model(model.SerializeToString())
         assert [layer.name for layer in graph.layers] == [layer.name for layer in expected.layers]
     assert any(a is not b for a, b in pairwise(nodes))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_rows_of_an_image_with_channels_last(batch):
+    """As in ConvNeXt, behind a normalization on the host: a Gemm of pixels, added to an image with channels first."""
+    writer = ModelWriter(17)
+    pixels = writer.node("Reshape", [image(writer, batch, 4, 5, 6, name="pixels"), ints(writer, batch * 20, 6)])
+    y = writer.quantize(writer.node("Gemm", [pixels, weights(writer, 6, 3)]), 0.1, ZERO)
+    y = writer.node("Reshape", [writer.dequantize(y, 0.1, ZERO), ints(writer, batch, 4, 5, 3)])
+    y = writer.node("Transpose", [y], perm=[0, 3, 1, 2])
+    total = writer.node("Add", [image(writer, batch, 3, 4, 5, name="residual"), y])
+    graph = same(finish(writer, total, 4, 0.13), within=1)
+    assert graph.values["pixels"].dims == (batch, 6, 4, 5)
