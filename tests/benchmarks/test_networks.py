@@ -58,12 +58,18 @@ def test_depthwise_layers_beside_the_array(name):
     check_cycles(quantized("tiny", name), result.report["cycles"], CYCLES["edge16_dw"][name], config)
 
 
-@pytest.mark.parametrize("name", ["squeezenet", "shufflenet"])
-def test_imagenet_networks_on_their_instructions(name):
-    result = suite.measure(name, quantized("zoo", name), EDGE, "isa")
-    assert result.found.golden == 0
-    assert result.found.onnxruntime == 0
-    assert result.share == 1
+def test_imagenet_network_on_the_rtl():
+    """Above 90 %: the maxima over windows that overlap are made on the way out of the accumulators."""
+    model = quantized("zoo", "squeezenet")
+    result = suite.measure("squeezenet", model, EDGE, "rtl")
+    assert (result.found.golden, result.found.onnxruntime, result.share) == (0, 0, 1)
+    check_cycles(model, result.report["cycles"], 1_481_725, EDGE)
+    assert result.report["utilization"] > 0.9
+
+
+def test_imagenet_network_on_its_instructions():
+    result = suite.measure("shufflenet", quantized("zoo", "shufflenet"), EDGE, "isa")
+    assert (result.found.golden, result.found.onnxruntime, result.share) == (0, 0, 1)
 
 
 def test_all_nine_topologies_are_there():
