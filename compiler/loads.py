@@ -71,12 +71,6 @@ class InputLoads:
     def _thin(self, start: int, sram: int, blocks: int, size: tuple[int, int], buffer: Buffer) -> Iterator[Step]:
         """Words that are apart in memory: rows and columns that strides of a 1x1 kernel use."""
         strides, array, (height, width) = self.job.source, self.array, size
-        source = {
-            "row_pitch": strides.row * array & OFFSET_MASK,
-            "height": height,
-            "row_step": 1,
-            "row_bytes": ((width - 1) * strides.column + 1) * array,
-        }
         window = {
             "step": strides.column * array,
             "length": array,
@@ -86,6 +80,12 @@ class InputLoads:
         }
         for block in range(blocks):
             for y, rows, x, cols in _pieces(height, width):
+                source = {
+                    "row_pitch": strides.row * array & OFFSET_MASK,
+                    "height": rows,
+                    "row_step": 1,
+                    "row_bytes": ((cols - 1) * strides.column + 1) * array,
+                }
                 yield self._step(
                     {"CONFIG.LOAD_A.source": source, "CONFIG.LOAD_A.window": window},
                     offset=self.source.offset

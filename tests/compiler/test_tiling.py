@@ -8,9 +8,12 @@ import pytest
 from systolith.compiler import tiling
 from systolith.compiler.candidates import candidates
 from systolith.compiler.convolution import plain, touched_blocks
+from systolith.compiler.loads import Buffer, InputLoads
+from systolith.compiler.memory import Place
 from systolith.compiler.tiling import Keep, Room, choose_plan, input_span, split_kernel
 from systolith.config import PRESETS
 from systolith.errors import SystolithError, UnsupportedError
+from systolith.isa import Region, encode, make
 
 from .graphs import CONFIGS, conv_graph, random_graph
 from .networks import Network
@@ -115,6 +118,20 @@ def test_the_array_does_what_the_depthwise_unit_has_no_room_for(act_depth, kerne
     names = {i.form.name for i in agrees(graph, config).instructions}
     assert "EXECUTE" in names and "DEPTHWISE" not in names
     assert "DEPTHWISE" in {i.form.name for i in agrees(graph, replace(config, act_depth=128)).instructions}
+
+
+def test_long_rows_of_words_apart_are_loaded_in_pieces():
+    """Each piece fits the fields of a load, with the largest step there is."""
+    net = Network((1, 16, 1, 255 * 12000))
+    graph = net.graph(net.conv(net.x, 4, (1, 1), stride=(1, 255)))
+    job = next(job for job in candidates(graph, 0, PRESETS["edge16"], resident=False) if job.source.column == 255)
+    loads = InputLoads(job, Place(None, Region.INPUT), 16)
+    steps = list(loads.load(0, Buffer(0, 12000, 12000), (0, 1), (0, 1), (0, 12000)))
+    for step in steps:
+        for name, values in (*step.constants.items(), (step.name, step.fields)):
+            encode(make(name, **values))
+    words = [step.fields["offset"] // 16 + 255 * i for step in steps for i in range(step.fields["cols"])]
+    assert words == list(range(0, 255 * 12000, 255))
 
 
 def test_too_many_tiles_are_refused(monkeypatch: pytest.MonkeyPatch):
