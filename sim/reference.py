@@ -24,6 +24,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from systolith.compiler.frontend.table import INEXACT_PASSES
 from systolith.errors import SystolithError
 
 __all__ = ["float_nodes", "float_operators", "optimized", "run", "saturates", "session"]
@@ -51,8 +52,6 @@ MOVES = {
 """Operators that make no new values; Resize and Upsample with mode "nearest"."""
 INEXACT = {"QLinearAdd", "QLinearAveragePool", "QLinearMul", "QLinearSoftmax", "QLinearReduceMean", "QLinearWhere"}
 """Quantized operators whose kernels round sums in float32: known to differ from exact ones now and then."""
-INEXACT_PASSES = ["DoubleQDQPairsRemover"]
-"""Optimizations that change results: this one makes a scale of its own from two that follow each other."""
 
 
 def session(model: bytes) -> onnxruntime.InferenceSession:

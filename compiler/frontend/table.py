@@ -11,7 +11,7 @@ from systolith.compiler.frontend.array import shift
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.tensors import Function, Quantized, Real
 
-__all__ = ["function_table", "node_table"]
+__all__ = ["INEXACT_PASSES", "function_table", "node_table"]
 
 OPSET = 17
 """Of models without a node that has one of its own."""
