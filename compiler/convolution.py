@@ -70,10 +70,9 @@ def made_size(graph: Graph, layer: Conv) -> tuple[int, int]:
     pool = layer.pool
     if pool is None:
         return rows, cols
-    reach = [d * (k - 1) + 1 for k, d in zip(pool.kernel, pool.dilation, strict=True)]
-    if reach[0] > pool.stride[0] or (reach[1] > pool.stride[1] and pool.stride[0] > 1) or any(pool.pads):
+    if pool.lap[0] or (pool.lap[1] and pool.stride[0] > 1) or any(pool.pads):
         raise SystolithError(f"Layer '{layer.name}' must have a fused pool of windows side by side, not {pool}")
-    return rows * pool.stride[0], cols * pool.stride[1] + max(reach[1] - pool.stride[1], 0)
+    return rows * pool.stride[0], cols * pool.stride[1] + pool.lap[1]
 
 
 def touched_blocks(out_channels: int, channels: int, groups: int, array: int) -> tuple[tuple[int, ...], int]:

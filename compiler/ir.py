@@ -5,7 +5,7 @@ Layers and values are frozen; a pass makes a new graph. The front end makes `Con
 passes that know the configuration leave only `Conv` and `Map`, which run, and values that lie inside others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from systolith.numerics import average_scale
 
 __all__ = ["Add", "Concat", "Conv", "Dims", "Graph", "Inside", "Layer", "Map", "Multiply", "Port", "Select", "Value",
-           "Window"]  # fmt: skip
+           "Window", "unused"]  # fmt: skip
 
 Dims = tuple[int, int, int, int]
 
@@ -62,9 +62,19 @@ class Window:
         """Output height and width for an input of that size (ONNX, explicit pads, ceil_mode 0)."""
         top, left, bottom, right = self.pads
         return (
-            (height + top + bottom - self.dilation[0] * (self.kernel[0] - 1) - 1) // self.stride[0] + 1,
-            (width + left + right - self.dilation[1] * (self.kernel[1] - 1) - 1) // self.stride[1] + 1,
+            (height + top + bottom - self.reach[0]) // self.stride[0] + 1,
+            (width + left + right - self.reach[1]) // self.stride[1] + 1,
         )
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Rows and columns from the first tap to the last."""
+        return self.dilation[0] * (self.kernel[0] - 1) + 1, self.dilation[1] * (self.kernel[1] - 1) + 1
+
+    @property
+    def lap(self) -> tuple[int, int]:
+        """Rows and columns by which neighbours overlap."""
+        return max(self.reach[0] - self.stride[0], 0), max(self.reach[1] - self.stride[1], 0)
 
     @property
     def is_plain(self) -> bool:
@@ -258,3 +268,10 @@ class Graph:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     notes: tuple[str, ...] = field(default=())
+
+
+def unused(name: str, *taken: Container[str]) -> str:
+    """A name for what a pass makes of the value before the last dot: `name`, with primes if it is taken."""
+    while any(name in names for names in taken):
+        name += "'"
+    return name

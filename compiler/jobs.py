@@ -9,13 +9,13 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.compiler.ir import Conv, Graph, Map
+from systolith.compiler.ir import Conv, Graph, Map, Window
 from systolith.compiler.layout import Strides, layout_of
 from systolith.config import Config
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.isa import Unit
 
-__all__ = ["Box", "Gather", "Job", "Operand", "Pass", "check_window", "input_strides", "operand_of"]
+__all__ = ["Box", "Gather", "Job", "Operand", "Pass", "check_window", "input_strides", "is_small", "operand_of"]
 
 ADD, MULTIPLY = 1, 2
 LARGEST_STEP = 255
@@ -130,7 +130,7 @@ class Job:
     def lap(self) -> int:
         """Columns that neighbouring windows of the pool share; then every tile has whole rows."""
         window = self.layer.pool if isinstance(self.layer, Conv) else None
-        return max((window.kernel[1] - 1) * window.dilation[1] + 1 - window.stride[1], 0) if window else 0
+        return window.lap[1] if window else 0
 
     @property
     def reads(self) -> float:
@@ -175,6 +175,11 @@ def operand_of(graph: Graph, layer: Conv | Map, array: int) -> Operand | None:
     row, column = (strides.row if height > 1 else 0), (strides.column if width > 1 else 0)
     mode = MULTIPLY if multiply else ADD
     return Operand(mode, second.operand, Strides(strides.image, strides.block, row, column))
+
+
+def is_small(window: Window) -> bool:
+    """Whether the SFU's instructions have room for kernel, stride and dilation of a window."""
+    return max(*window.kernel, *window.stride, *window.dilation) <= LARGEST_STEP
 
 
 def check_window(layer: Conv | Map) -> None:

@@ -85,11 +85,14 @@ class Partition:
 
     def to_host(self, error: UnsupportedError, nodes: Collection[int]) -> None:
         """Move the one of `nodes` that the error names, or those that read what it names; raise it if there is none."""
-        named = [self.all.producer.get(error.node, -1)]
+        name = error.node
+        while "." in name and name not in {*self.all.producer, *self.all.inputs}:
+            name = name.rpartition(".")[0]  # A pass made it: `ir.unused`.
+        named = [self.all.producer.get(name, -1)]
         if named[0] not in nodes or named[0] in self.reasons:
             light = self.all.light - self.reasons.keys()
             mine = [i for i in nodes if i not in light and i not in self.reasons]
-            named = [i for i in mine if error.node in self.all.sources(self.all.reads[i], light)]
+            named = [i for i in mine if name in self.all.sources(self.all.reads[i], light)]
         if not named:
             raise error
         message = str(error).removeprefix(f"{self.where}: ")

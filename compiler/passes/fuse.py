@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.compiler.ir import Add, Conv, Graph, Layer, Map, Select
-from systolith.compiler.jobs import LARGEST_STEP
+from systolith.compiler.jobs import is_small
 from systolith.config import Config
 from systolith.numerics import look_up, requantize
 
@@ -97,11 +97,10 @@ def can_pool(graph: Graph, first: Conv, layer: Map, config: Config) -> bool:
     which each half must hold at least two windows, or whole rows where windows of one row overlap."""
     window = layer.window
     half = min(config.acc_half, config.dw_half) if config.dw_taps else config.acc_half
-    if 2 * prod(window.stride) > half or max(window.stride) > LARGEST_STEP:
+    if 2 * prod(window.stride) > half or not is_small(window):
         return False
-    reaches = [d * (k - 1) + 1 for k, d in zip(window.kernel, window.dilation, strict=True)]
-    whole = reaches[0] == window.stride[0] == 1 and _fits_rows(graph, first, config, half)
-    apart = reaches[0] <= window.stride[0] and (reaches[1] <= window.stride[1] or whole)
+    whole = window.reach[0] == window.stride[0] == 1 and _fits_rows(graph, first, config, half)
+    apart = not window.lap[0] and (not window.lap[1] or whole)
     rising = first.table is None or bool((np.diff(np.roll(first.table, 128).astype(int)) >= 0).all())
     return layer.reduce == "max" and apart and rising and not (any(window.pads) or first.pool or first.add)
 

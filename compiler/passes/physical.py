@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from systolith.compiler.ir import Conv, Graph, Inside, Map, Value
+from systolith.compiler.ir import Conv, Graph, Inside, Map, Value, unused
 from systolith.compiler.layout import blocks_of
 from systolith.compiler.passes.channels import Order, selection
 
@@ -28,8 +28,7 @@ class Physical:
 
     def fresh(self, name: str, like: str, order: Order, inside: Inside | None = None) -> str:
         """A new value with the content of another; its name."""
-        while name in self.values or name in self.graph.values:
-            name += "'"
+        name = unused(name, self.values, self.graph.values)
         batch, _, height, width = self.values[like].dims
         dims = batch, len(order), height, width
         self.values[name] = replace(self.values[like], name=name, dims=dims, inside=inside)

@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
-from systolith.compiler.ir import Concat, Conv, Graph, Layer, Map, Value
+from systolith.compiler.ir import Concat, Conv, Graph, Layer, Map, Value, unused
+from systolith.compiler.jobs import is_small
 from systolith.compiler.passes.fuse import can_pool, fuse, readers_of
 from systolith.config import Config
 
@@ -25,15 +26,16 @@ def separate(graph: Graph, config: Config) -> Graph:
             continue
         concat = _concatenation(layer, makers, readers)
         joined = concat.inputs if concat else (layer.input,)
-        rows = [_along_rows(graph, layer, name, f"{layer.output}.rows{i}") for i, name in enumerate(joined)]
+        stem = f"{layer.output}.rows"
+        rows = [_along_rows(graph, layer, name, unused(f"{stem}{i}", values)) for i, name in enumerate(joined)]
         if not all(readers[step.input] == 1 and _joins(graph, step, makers, config) for step, _ in rows):
             if not _reads_less(layer):
                 continue
-            concat, rows = None, [_along_rows(graph, layer, layer.input, f"{layer.output}.rows")]
+            concat, rows = None, [_along_rows(graph, layer, layer.input, unused(stem, values))]
         steps: list[Layer] = [step for step, _ in rows]
         values |= {value.name: value for _, value in rows}
         if concat:
-            whole = _narrow(graph, layer, concat.output, f"{layer.output}.rows")
+            whole = _narrow(graph, layer, concat.output, unused(stem, values))
             values[whole.name] = whole
             layers.remove(concat)
             steps.append(replace(concat, inputs=tuple(step.output for step in steps), output=whole.name))
@@ -45,11 +47,10 @@ def separate(graph: Graph, config: Config) -> Graph:
 
 
 def _overlaps(layer: Map) -> bool:
-    """A maximum over windows of several rows and columns that have some in common."""
+    """A maximum over windows of several rows and columns that have some in common, and that the SFU can run."""
     window = layer.window
-    reaches = [d * (k - 1) + 1 for k, d in zip(window.kernel, window.dilation, strict=True)]
-    overlap = any(reach > stride for reach, stride in zip(reaches, window.stride, strict=True))
-    return layer.reduce == "max" and not layer.multiply and not layer.add and overlap and min(window.kernel) > 1
+    several = min(window.kernel) > 1 and is_small(window)
+    return layer.reduce == "max" and not layer.multiply and not layer.add and any(window.lap) and several
 
 
 def _concatenation(layer: Map, makers: Mapping[str, Layer], readers: Counter[str]) -> Concat | None:

@@ -9,6 +9,7 @@ from split_models import IMAGE, MODELS, Net, layernorms
 from systolith import PRESETS, SystolithError
 from systolith.compiler import network as compiler
 from systolith.compiler import partition as partitions
+from systolith.compiler import tiling
 from systolith.compiler.network import compile_network
 from systolith.errors import UnsupportedError
 from systolith.network import HostPart, Network
@@ -134,6 +135,19 @@ def test_the_back_end_may_refuse_as_well(monkeypatch):
     inputs = random_inputs(network, 2)
     outputs, _ = run(network, inputs, TINY, "isa")
     assert check(network, inputs, outputs).passed
+
+
+def test_the_back_end_may_refuse_what_a_pass_made(monkeypatch):
+    """The first of two steps of the pool, which a node of the model stands for."""
+    net = Net()
+    x = net.conv(net.small(net.input("x", np.float32, [1, 4, 33, 31])))
+    x = net.small(net.node("MaxPool", [net.real(x)], kernel_shape=[3, 3], strides=[2, 2]))
+    net.floats(net.conv(x), [1, 4, 16, 15])
+    assert sides(compile_network(net.model(), TINY)) == "A"
+    monkeypatch.setattr(tiling, "MAX_STEPS", 20)
+    network = compile_network(net.model(), TINY)
+    assert sides(network) == "HA"
+    assert "MaxPool" in {node.op for node in network.host_nodes}
 
 
 def test_imports_do_not_grow_with_the_nodes_on_the_host(monkeypatch):

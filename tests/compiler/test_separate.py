@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+from systolith.compiler.compile import compile_graph
 from systolith.compiler.ir import Conv, Graph, Map
 from systolith.compiler.passes.fuse import fuse
 from systolith.compiler.passes.separate import separate
 from systolith.compiler.verify import verify
 from systolith.config import PRESETS
+from systolith.errors import UnsupportedError
 from systolith.isa import Unit
 from systolith.sim.golden import run
 
@@ -69,6 +71,25 @@ def test_one_step_stays_where_two_are_not_less():
         assert all(pool.kernel == pool.stride for pool in pools)
     wide = Network((1, 3, 5, 40))
     assert len(separated(wide.graph(wide.pool(wide.conv(wide.x, 5), **WINDOWS[0]))).layers) == 2
+
+
+def test_names_of_steps_are_not_taken():
+    net = Network(DIMS)
+    net.inputs.append(net.value("max1.rows0", DIMS))
+    layers = separated(net.graph(net.pool(net.conv("max1.rows0", 5), **WINDOWS[0]))).layers
+    assert [layer.output for layer in layers] == ["max1.rows0'", "max1"]
+
+
+@pytest.mark.parametrize("window", [
+    {"kernel": (1, 256)}, {"kernel": (3, 256)}, {"kernel": (1, 2), "dilation": (1, 256)},
+    {"kernel": (3, 3), "dilation": (256, 1)},
+])  # fmt: skip
+def test_windows_that_no_instruction_has_stay(window):
+    """So that the layer is refused by its own name."""
+    net = Network((1, 4, 520, 300))
+    graph = net.graph(net.pool(net.conv(net.x, 4, (1, 1)), **window))
+    with pytest.raises(UnsupportedError, match=r"^Layer 'max1' must have "):
+        compile_graph(graph, PRESETS["edge16"])
 
 
 def test_two_steps_alone_read_less():
