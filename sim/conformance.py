@@ -40,12 +40,12 @@ from systolith.compiler.quantize import quantize_model
 from systolith.config import Config, load_config
 from systolith.errors import SystolithError
 from systolith.onnx_backend import Ready, bind, prepare
-from systolith.program import write_whole
 from systolith.sim import reference
 from systolith.sim.check import check
 from systolith.sim.operators_page import page
 from systolith.sim.quantized_node import quantized_node
 from systolith.sim.run import run
+from systolith.whole_files import write_whole
 
 __all__ = ["NodeTest", "Outcome", "main", "node_tests", "run_test"]
 

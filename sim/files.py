@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from systolith.errors import SystolithError
 from systolith.network import Network
-from systolith.program import Program, write_whole
+from systolith.program import Program
 from systolith.sim.host import check_inputs
+from systolith.whole_files import read_whole, write_whole
 
 __all__ = ["load_arrays", "load_inputs", "save_outputs"]
 
@@ -22,11 +23,10 @@ LONGEST_NAME = 60_000
 def load_arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray]:
     """Arrays of a .npz by their names; that of a .npy has the only one of `names`. Raises SystolithError, naming the
     file, for anything that is not arrays of numbers."""
+    content = io.BytesIO(read_whole(path))
     try:
-        data = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        data = np.load(content, allow_pickle=False)
         arrays = dict(data) if isinstance(data, np.lib.npyio.NpzFile) else data
-    except OSError as error:
-        raise SystolithError(f"{path}: cannot be read: {error.strerror}") from None
     except Exception:  # What NumPy and zipfile raise for damaged files has no common base class.
         raise SystolithError(f"{path}: must be a .npy or .npz file of numbers; it is none, or damaged") from None
     if isinstance(arrays, dict):

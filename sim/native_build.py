@@ -22,8 +22,8 @@ from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.hw import verilog as hardware
 from systolith.hw.verilog import WAIVERS
-from systolith.program import write_whole
 from systolith.sim.toolchain import cache_for, tools, verilator
+from systolith.whole_files import write_whole
 
 __all__ = ["LIBRARY", "build", "library"]
 

@@ -197,7 +197,7 @@ def doctor() -> None:
 def docs(output: Annotated[Path, typer.Option("--output", "-o", help="folder")] = Path("docs")) -> None:
     """Write the reference pages that are made from the definitions."""
     from systolith.pages import pages
-    from systolith.program import write_whole
+    from systolith.whole_files import write_whole
 
     for name, text in pages().items():
         write_whole(output / name, text.encode())

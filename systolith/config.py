@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from systolith.errors import SystolithError
+from systolith.whole_files import read_whole
 
 __all__ = ["PRESETS", "Config", "load_config"]
 
@@ -262,9 +263,7 @@ def load_config(name: str) -> Config:
     if path.suffix != ".toml":
         raise SystolithError(f"Configuration must be one of {', '.join(PRESETS)} or a .toml file, not {name!r}")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SystolithError(f"{path}: cannot be read: {error.strerror}") from None
+        values = tomllib.loads(read_whole(path).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SystolithError(f"{path}: is not valid TOML: {error}") from None
     known = {field.name for field in fields(Config)}

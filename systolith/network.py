@@ -24,7 +24,8 @@ from onnx import ModelProto, TensorProto
 from systolith import program
 from systolith.config import Config
 from systolith.errors import SystolithError
-from systolith.program import Program, write_whole
+from systolith.program import Program
+from systolith.whole_files import read_whole, write_whole
 
 __all__ = ["HostNode", "HostPart", "Network", "Signature", "load", "save"]
 
@@ -109,10 +110,7 @@ def save(network: Program | Network, path: Path) -> None:
 
 def load(path: Path) -> Program | Network:
     """Read and check a file of either kind. Raises SystolithError, naming the file, for anything not as written."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SystolithError(f"{path}: cannot be read: {error.strerror}") from None
+    data = read_whole(path)
     return from_bytes(data, str(path)) if data[:8] == MAGIC else program.from_bytes(data, str(path))
 
 

@@ -14,9 +14,7 @@ of it before it trusts any of it.
 
 import enum
 import json
-import os
 import struct
-import tempfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,8 +24,9 @@ from typing import Any
 from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.isa import INSTRUCTION_BYTES, Region
+from systolith.whole_files import read_whole, write_whole
 
-__all__ = ["DTYPES", "Layout", "Program", "Tensor", "load", "save", "write_whole"]
+__all__ = ["DTYPES", "Layout", "Program", "Tensor", "load", "save"]
 
 MAGIC = b"SYSTOLTH"
 VERSION = 1
@@ -132,33 +131,7 @@ def save(program: Program, path: Path) -> None:
 
 def load(path: Path) -> Program:
     """Read and check a program file. Raises SystolithError, naming file and offset, for anything not as written."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SystolithError(f"{path}: cannot be read: {error.strerror}") from None
-    return from_bytes(data, str(path))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` atomically, so that readers see the old file or the new one. What a link leads to is
-    replaced, not the link; what is no regular file, as a device or a pipe, is never replaced, but written to."""
-    try:
-        if path.exists() and not path.is_file():
-            path.write_bytes(data)
-            return
-        target = Path(os.path.realpath(path))
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(data)
-                file.flush()
-                os.chmod(temporary, 0o666 & ~_umask())
-                os.replace(temporary, target)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise SystolithError(f"{path}: cannot be written: {error.strerror}") from None
+    return from_bytes(read_whole(path), str(path))
 
 
 def to_bytes(program: Program) -> bytes:
@@ -314,9 +287,3 @@ def _padded(values: tuple[int, ...]) -> tuple[int, ...]:
 
 def _aligned(size: int) -> int:
     return -(-size // ALIGN) * ALIGN
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

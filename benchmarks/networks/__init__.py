@@ -9,8 +9,8 @@ from pathlib import Path
 
 from systolith.benchmarks.networks import tiny, weights, zoo
 from systolith.compiler import quantize
-from systolith.program import write_whole
 from systolith.sim.toolchain import cache_for
+from systolith.whole_files import write_whole
 
 __all__ = ["SUITES", "quantized"]
 

@@ -13,10 +13,10 @@ from systolith.compiler.compile import compile_model
 from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.hw.generate import generate
-from systolith.program import write_whole
 from systolith.sim import reference
 from systolith.sim.check import check
 from systolith.sim.run import run
+from systolith.whole_files import write_whole
 
 __all__ = ["main"]
 

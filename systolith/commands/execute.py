@@ -12,7 +12,8 @@ from systolith.commands.terminal import say
 from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.network import Network
-from systolith.program import Program, write_whole
+from systolith.program import Program
+from systolith.whole_files import write_whole
 
 if TYPE_CHECKING:
     from systolith.sim.check import Check

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from systolith.commands.outputs import check_outputs
 from systolith.errors import SystolithError
-from systolith.program import write_whole
+from systolith.whole_files import write_whole
 
 if TYPE_CHECKING:
     from systolith.compiler.calibration import Samples

@@ -176,20 +176,3 @@ def test_a_file_that_cannot_be_written_stays(tmp_path, monkeypatch):
 def test_missing_folder(tmp_path):
     with pytest.raises(SystolithError, match=r"net\.slp: cannot be written: No such file or directory$"):
         program.save(SMALL, tmp_path / "none" / "net.slp")
-
-
-def test_writing_replaces_regular_files_only(tmp_path):
-    """What is no regular file, as a device or a pipe, takes the bytes and stays; a link still leads to its file."""
-    pipe, file, link = (tmp_path / name for name in ("pipe", "file", "link"))
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        program.write_whole(pipe, b"abc")
-        assert pipe.is_fifo() and os.read(reader, 10) == b"abc"
-    finally:
-        os.close(reader)
-    file.write_bytes(b"old")
-    link.symlink_to(file)
-    program.write_whole(link, b"new")
-    assert link.is_symlink() and file.read_bytes() == b"new"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "pipe"]
