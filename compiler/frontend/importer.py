@@ -77,7 +77,7 @@ class _Walk:
         self.notes: list[str] = []
         self.early = early_keys(model)
         self.outputs = {port.name for port in model.graph.output}
-        self.quantized: dict[tuple[str, Key | None], Tensor] = {}
+        self.quantized: dict[tuple[str, Key], Tensor] = {}
         self.unnamed: set[str] = set()
 
     def run(self) -> None:
@@ -177,10 +177,12 @@ class _Walk:
             return self._named(node, x, quantize(node, inputs, self.layers))
         if not isinstance(x, Pending):
             return quantize(node, inputs, self.layers)
-        key = name, key_of(*(t.values if isinstance(t, Constant) else None for t in inputs[1:3]))
-        if key[1] is not None and key in self.quantized and node.proto.output[0] not in self.outputs:
-            return self.quantized[key]
-        return self.quantized.setdefault(key, quantize(node, inputs, self.layers))
+        key = key_of(*(t.values if isinstance(t, Constant) else None for t in inputs[1:3]))
+        if key is None:
+            return quantize(node, inputs, self.layers)
+        if (name, key) not in self.quantized or node.proto.output[0] in self.outputs:
+            self.quantized[name, key] = quantize(node, inputs, self.layers)
+        return self.quantized[name, key]
 
     def _named(self, node: Node, x: Real, y: Tensor) -> Tensor:
         """What was quantized early, by the name that the model has for it, so that both can be compared. (A copy: the

@@ -120,4 +120,12 @@ def test_outputs_that_are_the_same():
     first, second = w.quantized(y), w.quantized(y)
     output(w, first, UINT8)
     graph = agree(output(w, second, UINT8), w.rng)
-    assert [port.name for port in graph.outputs] == [first, second]
+    assert [port.value for port in graph.outputs] == [first, second]
+
+
+def test_quantizations_without_a_zero_point_are_not_the_same():
+    w = Writer()
+    y = w.conv()
+    for scale in (0.7, 2.1):
+        output(w, w.node("QuantizeLinear", [y, w.constant(np.float32(scale))]), UINT8)
+    agree(w.model(), w.rng, steps=1)
