@@ -145,7 +145,8 @@ class Draw:
         length = self.between(1, n)
         window = {"step": self.between(1, 2 * n), "length": length, "lane": self.between(0, n - length),
                   "zero_point": self.byte(), "row_stride": self.row_stride(rows, cols)}  # fmt: skip
-        row_bytes, height = self.between(0, min(size // 10, 200)), self.between(0, 9)
+        # Up to 9 rows, 9 bytes apart, and one more fit.
+        row_bytes, height = self.between(0, min((size - 81) // 10, 200)), self.between(0, 9)
         pitch, row_step, y0 = row_bytes + self.between(0, 9), self.between(0, 3), self.between(-4, 4)
         first = self.between(0, size - (height * pitch + row_bytes))
         source = {"row_pitch": pitch * row_step, "height": height, "row_step": row_step, "row_bytes": row_bytes}
