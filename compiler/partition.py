@@ -85,14 +85,12 @@ class Partition:
 
     def to_host(self, error: UnsupportedError, nodes: Collection[int]) -> None:
         """Move the one of `nodes` that the error names, or those that read what it names; raise it if there is none."""
-        name = error.node
-        while "." in name and name not in {*self.all.producer, *self.all.inputs}:
-            name = name.rpartition(".")[0]  # A pass made it: `ir.unused`.
-        named = [self.all.producer.get(name, -1)]
+        stem = self._stem(error.node)
+        named = [self.all.producer.get(stem, -1)]
         if named[0] not in nodes or named[0] in self.reasons:
             light = self.all.light - self.reasons.keys()
             mine = [i for i in nodes if i not in light and i not in self.reasons]
-            named = [i for i in mine if name in self.all.sources(self.all.reads[i], light)]
+            named = [i for i in mine if stem in self.all.sources(self.all.reads[i], light)]
         if not named:
             raise error
         message = str(error).removeprefix(f"{self.where}: ")
@@ -100,6 +98,14 @@ class Partition:
             for name in (self.all.name(i), self.all.nodes[i].output[0]):
                 message = message.removeprefix(f"{self.all.nodes[i].op_type} '{name}': ")
             self.reasons[i] = message
+
+    def _stem(self, name: str) -> str:
+        """The tensor of the model for which a value was made: to its name the front end appends a colon and more, a pass
+        a dot and more."""
+        known = {*self.all.producer, *self.all.inputs}
+        while name not in known and (end := max(name.rfind(mark) for mark in ".:")) > 0:
+            name = name[:end]
+        return name
 
     def signatures(self, names: Iterable[str]) -> tuple[Signature, ...]:
         """Tensors as inputs or outputs."""

@@ -118,13 +118,15 @@ def test_macs_of_the_host():
     assert [(node.op, node.name, node.macs) for node in network.host_nodes] == [("Conv", "float", 2 * 4 * 36)]
 
 
-def test_the_back_end_may_refuse_as_well(monkeypatch):
-    """A layer that the back end refuses moves to the host, with what shares float32 tensors with it."""
+@pytest.mark.parametrize("more", ["", ":1:0:channels", ".rows0'"])
+def test_the_back_end_may_refuse_as_well(more, monkeypatch):
+    """A layer that the back end refuses moves to the host, with what shares float32 tensors with it; also if its output
+    is something that was made for a node."""
     levels = compiler.compile_levels
 
     def picky(graph, config, model=b""):
         for layer in graph.layers[1:2]:
-            raise UnsupportedError(f"layer '{layer.name}' is too large", layer.output)
+            raise UnsupportedError(f"layer '{layer.name}' is too large", layer.output + more)
         return levels(graph, config, model)
 
     monkeypatch.setattr(compiler, "compile_levels", picky)
