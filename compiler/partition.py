@@ -100,8 +100,8 @@ class Partition:
             self.reasons[i] = message
 
     def _stem(self, name: str) -> str:
-        """The tensor of the model for which a value was made: to its name the front end appends a colon and more, a pass
-        a dot and more."""
+        """The tensor of the model for which a value was made: to its name the front end appends a colon and more, and
+        passes a dot and more."""
         known = {*self.all.producer, *self.all.inputs}
         while name not in known and (end := max(name.rfind(mark) for mark in ".:")) > 0:
             name = name[:end]
