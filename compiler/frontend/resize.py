@@ -4,6 +4,7 @@ Which source each coordinate has is computed as ONNX defines it, for every coord
 """
 
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -138,7 +139,7 @@ def _steps(
     i < count; more copies than are asked for where there is one index."""
     if (source == source[0]).all():
         return int(source[0]), 1, 1, _factors(len(source))
-    for copies in (n for n in range(1, len(source)) if np.prod(_factors(n)) == n):
+    for copies in (n for n in range(1, min(len(source), LARGEST**2 + 1)) if prod(_factors(n)) == n):
         if len(source) % copies:
             continue
         taken = source[::copies]
@@ -175,7 +176,7 @@ def _copied(
     after = first_y + (count_y - 1) * step_y + 1 - height, first_x + (count_x - 1) * step_x + 1 - width
     window = Window(stride=(step_y, step_x), pads=(-first_y, -first_x, *after))
     part, name = (batch, channels, count_y, count_x), node.proto.output[0]
-    made = count_y * int(np.prod(copies_y)), count_x * int(np.prod(copies_x))
+    made = count_y * prod(copies_y), count_x * prod(copies_x)
     names = [f"{name}:once", f"{name}:all" if made != sizes else name]
     if (copies_y[1], copies_x[1]) == (1, 1):
         names = names[1:]
