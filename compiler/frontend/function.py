@@ -50,7 +50,7 @@ def elementwise(node: Node, inputs: list[Tensor | None], layers: Layers) -> Tens
             return _of_layer(node, x, inputs)
         case [Mapped()] if node.op in ("Relu", "Clip"):
             return (relu if node.op == "Relu" else clip)(node, inputs)
-        case [Real() as first, Real() as second] if not _same(first, second):
+        case [Real() as first, Real() as second] if not _same(first, second) or first.view != second.view:
             return combined(node, first, second, layers)
         case [Real() as x] if node.op == "Mul" and (product := _product(node, x, inputs)):
             return product
@@ -104,7 +104,8 @@ def _function(node: Node, variable: list[Real | Function], inputs: list[Tensor |
     if any(not _same(leaf, leaf_of(x)) for x in variable):
         raise node.unsupported("inputs that are no constants must be functions of one quantized tensor")
     if any(x.view != first.view for x in variable):
-        raise node.unsupported(f"inputs that are no constants must have one shape, not {[x.shape for x in variable]}")
+        shapes = [x.shape for x in variable]
+        raise node.unsupported(f"inputs that are no constants must have one shape and order of axes, not {shapes}")
     rank = max(len(x.shape) for x in inputs if x is not None)
     view = View(((),) * (rank - len(first.shape)) + first.view.axes)
     roles = leaf.quantized.array.roles

@@ -28,10 +28,10 @@ def leaf_of(x: Real | Function) -> Real:
 
 def on_one_leaf(inputs: Sequence[Tensor | None]) -> list[Tensor | None]:
     """The inputs of a node, those that are quantized tensors or functions of one all as functions of the same, if there
-    is one."""
+    is one, and they show its elements alike."""
     variable = [x for x in inputs if isinstance(x, Real | Function)]
     chains = [_chain(leaf_of(x)) for x in variable]
-    if len({chain[0].quantized.array for chain in chains}) < 2:
+    if len({chain[0].quantized.array for chain in chains}) < 2 or len({x.view for x in variable}) > 1:
         return list(inputs)
     common = set.intersection(*({leaf.quantized.array for leaf in chain} for chain in chains))
     nearest = next((leaf.quantized.array for leaf in chains[0] if leaf.quantized.array in common), None)

@@ -132,6 +132,17 @@ def test_a_function_quantized_on_the_way_that_others_read():
     assert [layer.inputs for layer in graph.layers] == [("x",), ("x",)]
 
 
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul"])
+@pytest.mark.parametrize("gated", [False, True])
+def test_another_view_of_the_same_elements(gated, op):
+    """As a second operand, broadcast, where it does not lie like the first."""
+    writer = ModelWriter(17)
+    x = writer.dequantize(writer.input("x", np.uint8, SHAPE), 0.03, np.uint8(99))
+    gate = writer.dequantize(writer.quantize(writer.node("Sigmoid", [x]), 0.03, np.uint8(9)), 0.03, np.uint8(9))
+    other = writer.node("Unsqueeze", [gate if gated else x, writer.constant(np.array([0]))])
+    agree(finish(writer, writer.node(op, [x, other]), 0.03, np.uint8(20), len(SHAPE) + 1), RNG, steps=1)
+
+
 def function_of(function, zero_point=0, out=(0.1, 0), shape=SHAPE) -> bytes:
     """DequantizeLinear, the function, QuantizeLinear; int8."""
     writer = ModelWriter(17)
@@ -175,6 +186,14 @@ def test_functions_of_two_tensors():
     y = writer.node("Mul", [writer.node("Sigmoid", [a]), b], "product")
     assert "Mul 'product': inputs that are no constants must be functions of one quantized tensor" in str(
         refusal(finish(writer, y, 0.1, np.int8(0))))  # fmt: skip
+
+
+def test_functions_of_one_tensor_turned():
+    writer = ModelWriter()
+    x = writer.dequantize(writer.input("x", np.int8, (1, 2, 3, 3)), 0.1, np.int8(0))
+    y = writer.node("Add", [writer.node("Sigmoid", [x]), writer.node("Transpose", [x], perm=[0, 1, 3, 2])], "sum")
+    error = refusal(finish(writer, y, 0.1, np.int8(0)))
+    assert "Add 'sum': inputs that are no constants must have one shape and order of axes, not [(1, 2" in str(error)
 
 
 def test_a_layer_and_a_function_without_quantization():
