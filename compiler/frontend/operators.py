@@ -13,7 +13,7 @@ from systolith.compiler.frontend.qlinear import (
     qlinear_global_average_pool,
     qlinear_unary,
 )
-from systolith.compiler.frontend.quantize import dequantize, quantize
+from systolith.compiler.frontend.quantize import dequantize
 from systolith.compiler.frontend.reduce import reduce_max, reduce_mean
 from systolith.compiler.frontend.resize import resize
 from systolith.compiler.frontend.shapes import dropout, flatten, identity, reshape, squeeze, transpose, unsqueeze
@@ -63,7 +63,6 @@ LAYERS = {
     "QLinearMatMul": qlinear_matmul,
     "QLinearMul": qlinear_binary,
     "QLinearSigmoid": qlinear_unary,
-    "QuantizeLinear": quantize,
     "ReduceMax": reduce_max,
     "Resize": resize,
     "Slice": slice_,
@@ -77,5 +76,5 @@ MICROSOFT = (
 )  # fmt: skip
 """Those of domain com.microsoft alone."""
 BOTH = ("DequantizeLinear", "Gelu", "QuantizeLinear")
-OPERATORS = tuple(sorted([*VIEWS, *PLAIN, *LAYERS, "Constant"]))
+OPERATORS = tuple(sorted([*VIEWS, *PLAIN, *LAYERS, "Constant", "QuantizeLinear"]))
 """Operators the front end accepts, apart from those it folds."""
