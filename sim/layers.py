@@ -11,30 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.random_model import Limits, RandomModel, Tensor
 
-__all__ = ["KINDS", "OPSETS", "Limits", "random_layer"]
+__all__ = ["KINDS", "random_layer"]
 
 KINDS = ("qlinearconv", "qdq_conv", "conv1d", "qlinearmatmul", "qdq_matmul", "qgemm", "qdq_gemm", "chain")
 """Kinds of models that `random_layer` makes. "conv1d" and "chain" are of either form, QOperator or QDQ."""
-
-OPSETS = (10, 11, 12, 13, 15, 17, 19, 21, 22, 23, 26)
-"""Operator sets that models are made for; the newest is the newest that ONNX Runtime 1.31 runs."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Largest sizes of a layer. `macs` bounds multiply-accumulates of each layer of the model."""
-
-    channels: int = 40
-    size: int = 14
-    kernel: int = 5
-    stride: int = 3
-    batch: int = 2
-    rows: int = 24
-    features: int = 80
-    layers: int = 4
-    macs: int = 300_000
 
 
 def random_layer(
@@ -61,17 +43,6 @@ def random_layer(
     return layers.writer.model(), layers.inputs
 
 
-@dataclass(frozen=True)
-class _Tensor:
-    """A quantized tensor of the model. `rms` estimates the root mean square of its values minus the zero point."""
-
-    name: str
-    shape: tuple[int, ...]
-    scale: np.float32
-    zero_point: int
-    rms: float
-
-
 @dataclass(frozen=True, eq=False)
 class _Weights:
     """Quantized weights: names of the values, scale and zero point, and what describes them; outputs along `axis`."""
@@ -82,86 +53,14 @@ class _Weights:
     axis: int
 
 
-class _RandomLayers:
-    """Draws layers of one model, whose activations all have one type."""
+class _RandomLayers(RandomModel):
+    """Draws the layers, all in one form."""
 
     def __init__(self, rng: np.random.Generator, limits: Limits, qdq: bool):
-        self.rng, self.limits, self.qdq = rng, limits, qdq
-        self.writer = ModelWriter(int(rng.choice(OPSETS)))
-        self.dtype = np.dtype(str(rng.choice(["uint8", "int8"])))
-        self.low, self.high = np.iinfo(self.dtype).min, np.iinfo(self.dtype).max
-        self.powers = self.chance(0.3)
-        self.constant_nodes = self.chance(0.1)
-        self.absorbed = False
-        self.inputs: dict[str, NDArray] = {}
+        super().__init__(rng, limits)
+        self.qdq, self.absorbed = qdq, False
 
-    def chance(self, probability: float) -> bool:
-        return bool(self.rng.random() < probability)
-
-    def between(self, low: int, high: int) -> int:
-        """Uniform, both ends included; the ends more often than the rest."""
-        return int(self.rng.choice([low, high])) if self.chance(0.15) else int(self.rng.integers(low, high + 1))
-
-    def scale(self, size: float) -> np.float32:
-        """A scale of about that size."""
-        return np.float32(2.0 ** np.round(np.log2(size)) if self.powers else size * self.rng.uniform(0.7, 1.4))
-
-    def constant(self, values: Any, stem: str) -> str:
-        return self.writer.constant(values, stem, self.constant_nodes)
-
-    def parameters(self, tensor: _Tensor) -> list[str]:
-        """Names of scale and zero point of an activation."""
-        zero_point = self.dtype.type(tensor.zero_point)
-        return [self.constant(tensor.scale, "scale"), self.constant(zero_point, "zero_point")]
-
-    # Network inputs and outputs
-
-    def image(self, dims: int) -> _Tensor:
-        """[N, C, L] or [N, C, H, W]; sometimes a Transpose makes it from an input whose channels come last."""
-        size = [self.between(1, self.limits.size) for _ in range(dims)]
-        batch, channels = self.between(1, self.limits.batch), self.between(1, self.limits.channels)
-        if not self.chance(0.15):
-            return self.input((batch, channels, *size))
-        x = self.input((batch, *size, channels))
-        name = self.writer.node("Transpose", [x.name], perm=[0, dims + 1, *range(1, dims + 1)])
-        return replace(x, name=name, shape=(batch, channels, *size))
-
-    def matrix(self, rank: int | None = None) -> _Tensor:
-        rank = rank or self.between(2, 4)
-        leading = [self.between(1, self.limits.rows if i == rank - 2 else 2) for i in range(rank - 1)]
-        return self.input((*leading, self.between(1, self.limits.features)))
-
-    def input(self, shape: tuple[int, ...]) -> _Tensor:
-        """A network input: quantized, or float32 with QuantizeLinear. A first dimension of 1 may be symbolic."""
-        zero_point = self.between(self.low, self.high)
-        if self.chance(0.3):
-            zero_point = int(self.rng.choice([self.low, 0, (self.low + self.high + 1) // 2]))
-        extreme = self.chance(0.1)
-        choices = [self.low, self.high]
-        values = self.rng.choice(choices, shape) if extreme else self.rng.integers(self.low, self.high + 1, shape)
-        x = _Tensor("x", shape, self.scale(0.02), zero_point, float(np.sqrt(np.mean((values - zero_point) ** 2.0)) + 1))
-        ported = ("batch", *shape[1:]) if shape[0] == 1 and self.chance(0.2) else shape
-        if self.chance(0.6):
-            self.inputs["x"] = values.astype(self.dtype)
-            self.writer.input("x", self.dtype, ported)
-            return x
-        self.inputs["x"] = ((values - zero_point + self.rng.uniform(-0.6, 0.6, shape)) * x.scale).astype(np.float32)
-        self.writer.input("x", np.float32, ported)
-        return replace(x, name=self.writer.node("QuantizeLinear", ["x", *self.parameters(x)]))
-
-    def output(self, y: _Tensor) -> None:
-        """A network output: quantized, or float32 with DequantizeLinear. A symbolic batch goes through."""
-        symbolic = any(dim.dim_param for port in self.writer.inputs for dim in port.type.tensor_type.shape.dim)
-        shape = ("batch", *y.shape[1:]) if symbolic else y.shape
-        if self.chance(0.4):
-            name = self.writer.node("DequantizeLinear", [y.name, *self.parameters(y)])
-            self.writer.output(name, np.float32, shape)
-        else:
-            self.writer.output(y.name, self.dtype, shape)
-
-    # Layers
-
-    def chain(self, count: int) -> _Tensor:
+    def chain(self, count: int) -> Tensor:
         """Convolutions, then perhaps a flattening and dense layers; or dense layers alone. May branch."""
         self.absorbed = True
         x = y = self.matrix(rank=2) if self.chance(0.3) else self.image(2)
@@ -175,7 +74,7 @@ class _RandomLayers:
             x = y
         return y
 
-    def conv(self, x: _Tensor) -> _Tensor:
+    def conv(self, x: Tensor) -> Tensor:
         geometry, kernel, size = self.geometry(x.shape[2:])
         groups = self.groups(x.shape[1])
         taps = prod(kernel) * x.shape[1] // groups
@@ -216,12 +115,12 @@ class _RandomLayers:
             if min(room) >= 0:
                 return attributes, kernel, [r // s + 1 for r, s in zip(room, stride, strict=True)]
 
-    def matmul(self, x: _Tensor) -> _Tensor:
+    def matmul(self, x: Tensor) -> Tensor:
         features, outputs = x.shape[-1], self.outputs(self.limits.features, prod(x.shape))
         weights = self.weights((features, outputs), 1)
         return self.layer("MatMul", x, weights, features, (*x.shape[:-1], outputs), {})
 
-    def gemm(self, x: _Tensor) -> _Tensor:
+    def gemm(self, x: Tensor) -> Tensor:
         features, outputs = x.shape[-1], self.outputs(self.limits.features, prod(x.shape))
         transposed = self.chance(0.5)
         weights = self.weights((outputs, features) if transposed else (features, outputs), 0 if transposed else 1)
@@ -232,7 +131,7 @@ class _RandomLayers:
         """A number of outputs, each of which costs `work`."""
         return self.between(1, max(1, min(limit, self.limits.macs // work)))
 
-    def flatten(self, x: _Tensor) -> _Tensor:
+    def flatten(self, x: Tensor) -> Tensor:
         """[N, C, H, W] to a matrix, in one of the ways in which models do it."""
         batch, channels, height, width = x.shape
         shape, name = (batch, channels * height * width), x.name
@@ -267,13 +166,13 @@ class _RandomLayers:
         return _Weights(names, scale, float(np.sqrt(np.mean(values**2.0)) + 1), axis)
 
     def layer(
-        self, op: str, x: _Tensor, w: _Weights, taps: int, shape: tuple[int, ...], attributes: dict[str, Any]
-    ) -> _Tensor:
+        self, op: str, x: Tensor, w: _Weights, taps: int, shape: tuple[int, ...], attributes: dict[str, Any]
+    ) -> Tensor:
         """The layer in the model's form; `taps` products make one output."""
         spread = float(np.sqrt(taps) * x.rms * w.rms)
         target = self.rng.uniform(15, 110)
         y_scale = self.scale(float(np.mean(x.scale * w.scale)) * spread / target)
-        y = _Tensor("", shape, y_scale, self.between(self.low, self.high), min(target, 90.0))
+        y = Tensor("", shape, y_scale, self.between(self.low, self.high), min(target, 90.0))
         count = shape[1] if op == "Conv" else shape[-1]
         bias = np.clip(self.rng.normal(0, spread, count), -(2**28), 2**28).astype(np.int32)
         required = op == "Gemm" and self.qdq and self.writer.opset < 11
@@ -281,8 +180,8 @@ class _RandomLayers:
         return form(op, x, w, y, bias if required or self.chance(0.6) else None, attributes)
 
     def qlinear_layer(
-        self, op: str, x: _Tensor, w: _Weights, y: _Tensor, bias: NDArray[np.int32] | None, attributes: dict[str, Any]
-    ) -> _Tensor:
+        self, op: str, x: Tensor, w: _Weights, y: Tensor, bias: NDArray[np.int32] | None, attributes: dict[str, Any]
+    ) -> Tensor:
         inputs, output = [x.name, *self.parameters(x), *w.names], self.parameters(y)
         extra = "" if bias is None or op == "MatMul" else self.constant(bias, "bias")
         match op:
@@ -295,8 +194,8 @@ class _RandomLayers:
         return replace(y, name=name)
 
     def qdq_layer(
-        self, op: str, x: _Tensor, w: _Weights, y: _Tensor, bias: NDArray[np.int32] | None, attributes: dict[str, Any]
-    ) -> _Tensor:
+        self, op: str, x: Tensor, w: _Weights, y: Tensor, bias: NDArray[np.int32] | None, attributes: dict[str, Any]
+    ) -> Tensor:
         inputs = [self.writer.node("DequantizeLinear", [x.name, *self.parameters(x)]),
                   self.dequantize(w.names, w.scale, w.axis)]  # fmt: skip
         bias_name = "" if bias is None else self.qdq_bias(bias, x, w, op)
@@ -306,7 +205,7 @@ class _RandomLayers:
         name, y = self.activation(name, y)
         return replace(y, name=self.writer.node("QuantizeLinear", [name, *self.parameters(y)]))
 
-    def qdq_bias(self, bias: NDArray[np.int32], x: _Tensor, w: _Weights, op: str) -> str:
+    def qdq_bias(self, bias: NDArray[np.int32], x: Tensor, w: _Weights, op: str) -> str:
         """int32 behind DequantizeLinear; or float32, where ONNX Runtime quantizes it (before opset 11 it fails to)."""
         scale = (x.scale * w.scale).astype(np.float32)
         quantizes = self.writer.opset >= 11 and (op != "MatMul" or len(x.shape) == 2)
@@ -321,7 +220,7 @@ class _RandomLayers:
             return self.writer.node("DequantizeLinear", names, axis=axis)
         return self.writer.node("DequantizeLinear", names)
 
-    def activation(self, name: str, y: _Tensor) -> tuple[str, _Tensor]:
+    def activation(self, name: str, y: Tensor) -> tuple[str, Tensor]:
         """Perhaps a Relu or Clip; mostly, and in chains always, one that ONNX Runtime absorbs.
 
         What it does not absorb it computes in float; then one step of difference may grow in the layers that follow.

@@ -20,7 +20,8 @@ from systolith.program import Program
 from systolith.sim import isa_sim, run
 from systolith.sim.fault import HardwareFault
 from systolith.sim.image import Image
-from systolith.sim.layers import Limits, random_layer
+from systolith.sim.layers import random_layer
+from systolith.sim.random_model import Limits
 from systolith.sim.random_program import random_program
 from systolith.sim.testbench.environment import Environment
 from systolith.sim.testbench.host import Host

@@ -12,8 +12,9 @@ from systolith.compiler.frontend.file import read_model
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.frontend.node import Node
 from systolith.errors import SystolithError, UnsupportedError
-from systolith.sim.layers import Limits, random_layer
+from systolith.sim.layers import random_layer
 from systolith.sim.model_writer import ModelWriter
+from systolith.sim.random_model import Limits
 
 SMALL = Limits(channels=4, size=4, features=6, rows=4)
 

@@ -11,8 +11,9 @@ from systolith.compiler.frontend.importer import import_model
 from systolith.isa import INSTRUCTION_BYTES, Unit
 from systolith.sim.check import check
 from systolith.sim.fault import HardwareFault
-from systolith.sim.layers import KINDS, Limits, random_layer
+from systolith.sim.layers import KINDS, random_layer
 from systolith.sim.memory_model import MemoryModel
+from systolith.sim.random_model import Limits
 from systolith.sim.run import Options, run
 from systolith.sim.testbench import program_bench
 from systolith.sim.testbench.runner import run_bench

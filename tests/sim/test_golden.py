@@ -11,8 +11,9 @@ from systolith.compiler.ir import Conv
 from systolith.errors import SystolithError
 from systolith.sim import golden, host, reference
 from systolith.sim.convolution import convolve
-from systolith.sim.layers import KINDS, Limits, random_layer
+from systolith.sim.layers import KINDS, random_layer
 from systolith.sim.model_writer import ModelWriter
+from systolith.sim.random_model import Limits
 
 LAYERS = 60
 LARGE = Limits(channels=96, size=28, kernel=7, features=600, rows=64, macs=8_000_000)
