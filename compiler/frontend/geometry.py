@@ -1,11 +1,11 @@
-"""Strides, dilations and pads of a convolution, from the attributes of Conv and QLinearConv."""
+"""Strides, dilations and pads of convolutions and pools, from the attributes of their nodes."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from systolith.compiler.frontend.node import Node
 
-__all__ = ["AUTO_PADS", "Geometry", "geometry", "numbers"]
+__all__ = ["Geometry", "explicit_pads", "geometry", "numbers", "steps"]
 
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
@@ -23,14 +23,7 @@ class Geometry:
 def geometry(node: Node, attributes: dict[str, Any], sizes: tuple[int, ...], kernel: tuple[int, ...]) -> Geometry:
     """The geometry for an input of `sizes` (height and width, or a length) and weights of size `kernel`."""
     rank = len(sizes)
-    if attributes["kernel_shape"] and attributes["kernel_shape"] != kernel:
-        raise node.error(
-            f"attribute 'kernel_shape' must be {list(kernel)} as the weights are, "
-            f"not {list(attributes['kernel_shape'])}"
-        )
-    stride = numbers(node, attributes, "strides", (1,) * rank, 1)
-    dilation = numbers(node, attributes, "dilations", (1,) * rank, 1)
-    extent = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+    stride, dilation, extent = steps(node, attributes, kernel)
     pads = _pads(node, attributes, sizes, stride, extent)
     padded = tuple(n + pads[i] + pads[rank + i] for i, n in enumerate(sizes))
     more = [step - 1 if attributes.get("ceil_mode") else 0 for step in stride]
@@ -47,20 +40,39 @@ def geometry(node: Node, attributes: dict[str, Any], sizes: tuple[int, ...], ker
 def _pads(
     node: Node, attributes: dict[str, Any], sizes: tuple[int, ...], stride: tuple[int, ...], extent: tuple[int, ...]
 ) -> tuple[int, ...]:
-    """Explicit pads: those before each axis, then those after."""
-    auto = attributes["auto_pad"]
-    if auto not in AUTO_PADS:
-        raise node.error(f"attribute 'auto_pad' must be one of {', '.join(AUTO_PADS)}, not {auto!r}")
-    pads = numbers(node, attributes, "pads", (0,) * (2 * len(sizes)), 0)
-    if auto == "NOTSET":
-        return pads
-    if any(pads):
-        raise node.error(f"attribute 'pads' must not be set together with auto_pad {auto}, not {list(pads)}")
-    if auto == "VALID":
+    """Pads before each axis, then those after, `auto_pad` worked out."""
+    auto, pads = explicit_pads(node, attributes, len(sizes))
+    if auto in ("NOTSET", "VALID"):
         return pads
     total = [max((-(-n // s) - 1) * s + e - n, 0) for n, s, e in zip(sizes, stride, extent, strict=True)]
     less, more = tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
     return less + more if auto == "SAME_UPPER" else more + less
+
+
+def steps(
+    node: Node, attributes: dict[str, Any], kernel: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Strides and dilations for weights of size `kernel`, and from the first tap to the last, along each axis."""
+    if attributes["kernel_shape"] and attributes["kernel_shape"] != kernel:
+        raise node.error(
+            f"attribute 'kernel_shape' must be {list(kernel)} as the weights are, "
+            f"not {list(attributes['kernel_shape'])}"
+        )
+    ones = (1,) * len(kernel)
+    stride = numbers(node, attributes, "strides", ones, 1)
+    dilation = numbers(node, attributes, "dilations", ones, 1)
+    return stride, dilation, tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+
+
+def explicit_pads(node: Node, attributes: dict[str, Any], rank: int) -> tuple[str, tuple[int, ...]]:
+    """`auto_pad`, and `pads`: those before each axis, then those after."""
+    auto = attributes["auto_pad"]
+    if auto not in AUTO_PADS:
+        raise node.error(f"attribute 'auto_pad' must be one of {', '.join(AUTO_PADS)}, not {auto!r}")
+    pads = numbers(node, attributes, "pads", (0,) * (2 * rank), 0)
+    if auto != "NOTSET" and any(pads):
+        raise node.error(f"attribute 'pads' must not be set together with auto_pad {auto}, not {list(pads)}")
+    return auto, pads
 
 
 def numbers(node: Node, attributes: dict[str, Any], name: str, default: tuple[int, ...], least: int) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from systolith.compiler.frontend.array import Layers
 from systolith.compiler.frontend.bias import with_bias
-from systolith.compiler.frontend.geometry import AUTO_PADS, numbers
+from systolith.compiler.frontend.geometry import explicit_pads, numbers, steps
 from systolith.compiler.frontend.layers import activation, dequantized
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.roles import bind_image
@@ -79,21 +79,14 @@ pads before and after."""
 def _axes(node: Node, attributes: dict[str, Any], sizes: tuple[int, ...], kernel: tuple[int, ...]) -> list[list[Phase]]:
     """The phases of each axis."""
     rank = len(sizes)
-    if attributes["kernel_shape"] and attributes["kernel_shape"] != kernel:
-        raise node.error(
-            f"attribute 'kernel_shape' must be {list(kernel)} as the weights are, "
-            f"not {list(attributes['kernel_shape'])}"
-        )
-    strides = numbers(node, attributes, "strides", (1,) * rank, 1)
-    dilations = numbers(node, attributes, "dilations", (1,) * rank, 1)
+    strides, dilations, extents = steps(node, attributes, kernel)
     extra = numbers(node, attributes, "output_padding", (0,) * rank, 0)
     if max(strides) > LARGEST:
         raise node.unsupported(f"attribute 'strides' must be at most {LARGEST}, not {list(strides)}")
     if any(more >= stride for more, stride in zip(extra, strides, strict=True)):
         raise node.error(f"attribute 'output_padding' must be below the strides {list(strides)}, not {list(extra)}")
-    extents = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     if max(extents) > LONGEST:
-        raise node.unsupported(f"kernel with its dilations must be at most {LONGEST} long, not {extents}")
+        raise node.unsupported(f"kernel with its dilations must be at most {LONGEST} long, not {list(extents)}")
     full = [(n - 1) * s + e + more for n, s, e, more in zip(sizes, strides, extents, extra, strict=True)]
     before, lengths = _pads(node, attributes, sizes, strides, full)
     return [
@@ -108,12 +101,8 @@ def _pads(
     node: Node, attributes: dict[str, Any], sizes: tuple[int, ...], strides: tuple[int, ...], full: list[int]
 ) -> tuple[list[int], list[int]]:
     """What is left out before each axis of the full output, and the output's size."""
-    rank, auto = len(sizes), attributes["auto_pad"]
-    if auto not in AUTO_PADS:
-        raise node.error(f"attribute 'auto_pad' must be one of {', '.join(AUTO_PADS)}, not {auto!r}")
-    pads = numbers(node, attributes, "pads", (0,) * (2 * rank), 0)
-    if auto != "NOTSET" and any(pads):
-        raise node.error(f"attribute 'pads' must not be set together with auto_pad {auto}, not {list(pads)}")
+    rank = len(sizes)
+    auto, pads = explicit_pads(node, attributes, rank)
     lengths = list(attributes["output_shape"])
     if lengths and len(lengths) not in (rank, rank + 2):
         raise node.error(f"attribute 'output_shape' must be {rank} integers, not {lengths}")
