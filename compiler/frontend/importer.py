@@ -76,7 +76,6 @@ class _Walk:
         self.wanted: set[str] = set()
         self.notes: list[str] = []
         self.early = early_keys(model)
-        self.outputs = {port.name for port in model.graph.output}
         self.quantized: dict[tuple[str, Key], Tensor] = {}
         self.unnamed: set[str] = set()
 
@@ -171,7 +170,7 @@ class _Walk:
         return outputs
 
     def _quantized(self, node: Node, inputs: list[Tensor | None]) -> Tensor:
-        """QuantizeLinear: of a layer's result as often as there are different ones, but for outputs of the network."""
+        """QuantizeLinear: of a layer's result as often as there are different ones."""
         x, name = inputs[0], node.proto.input[0]
         if isinstance(x, Real) and x.quantized.array.name in self.unnamed:
             return self._named(node, x, quantize(node, inputs, self.layers))
@@ -180,7 +179,7 @@ class _Walk:
         key = key_of(*(t.values if isinstance(t, Constant) else None for t in inputs[1:3]))
         if key is None:
             return quantize(node, inputs, self.layers)
-        if (name, key) not in self.quantized or node.proto.output[0] in self.outputs:
+        if (name, key) not in self.quantized:
             self.quantized[name, key] = quantize(node, inputs, self.layers)
         return self.quantized[name, key]
 

@@ -115,12 +115,19 @@ def test_one_layer_for_quantizations_that_are_the_same():
 
 
 def test_outputs_that_are_the_same():
-    w = Writer()
+    w, config = Writer(), PRESETS["tiny4"]
     y = w.conv()
     first, second = w.quantized(y), w.quantized(y)
     output(w, first, UINT8)
-    graph = agree(output(w, second, UINT8), w.rng)
-    assert [port.value for port in graph.outputs] == [first, second]
+    data = output(w, second, UINT8)
+    graph = agree(data, w.rng)
+    assert [port.name for port in graph.outputs] == [first, second]
+    assert len(graph.layers) == 1
+    inputs = {"x": any_of(w.rng, UINT8, (2, 4, 6, 6))}
+    outputs, _ = run(compile_model(data, config), inputs, config, "isa")
+    expected = golden.run(graph, inputs)[first]
+    assert list(outputs) == [first, second]
+    assert all((values == expected).all() for values in outputs.values())
 
 
 def test_quantizations_without_a_zero_point_are_not_the_same():
