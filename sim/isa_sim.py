@@ -35,7 +35,7 @@ __all__ = ["Simulator", "simulate"]
 
 ALL_UNITS = (1 << 6) - 1
 PAIRS = {*FORMATS, *((Opcode.CONFIG, unit) for unit, _ in CONFIG_FORMATS)}
-UNDEFINED_GROUP = Format("undefined", Opcode.CONFIG, (), "what stands for a CONFIG of an undefined group")
+UNDEFINED_GROUP = Format("undefined", Opcode.CONFIG, Unit.CONTROL, "what stands for a CONFIG of an undefined group")
 WEIGHTS_FIRST = 1 << Unit.LOAD_W
 """The token that EXECUTE's weight stage takes; its row stage takes the others."""
 SHUFFLE = 1 / 64
