@@ -10,7 +10,6 @@ from systolith.isa import make
 from systolith.sim.testbench.convolution_model import (
     ADDRESSES,
     Layer,
-    addresses,
     anywhere,
     far_values,
     place_input,
@@ -62,12 +61,24 @@ def random_layer(rng: random.Random, config: Config, **fixed: int) -> Layer:
         layer = _draw(rng, config, fixed)
         if layer.taps > config.weight_depth or layer.taps * layer.outputs > 20_000:
             continue
-        read = addresses(layer)
+        read = _lines(layer)
         if len(read) == 0 or read[-1] - read[0] < config.act_depth:
             act = place_input(rng, config, layer, read)
             weight = anywhere(rng, config.weight_depth - layer.taps)
             acc = rng.randrange(2) * config.dw_half + anywhere(rng, config.dw_half - layer.outputs)
             return layer.with_run(act=act, weight=weight, acc=acc)
+
+
+def _lines(layer: Layer) -> NDArray[np.int64]:
+    """All that it may read, each once, in order: of the lines that its windows meet every column from the first to the
+    last one, inside the tensor."""
+    tensor, kernel, run = layer.tensor, layer.kernel, layer.run
+    oy, ky = np.arange(run["rows"])[:, None], np.arange(kernel["kernel_y"])
+    y = np.unique(run["y0"] + oy * kernel["stride_y"] + ky * kernel["dilation_y"])
+    y = y[(y >= 0) & (y < tensor["height"])]
+    last = run["x0"] + (run["cols"] - 1) * kernel["stride_x"] + (kernel["kernel_x"] - 1) * kernel["dilation_x"]
+    x = np.arange(max(run["x0"], 0), min(last + 1, tensor["width"]))
+    return np.unique((run["act"] + y[:, None] * tensor["row_stride"] + x) % ADDRESSES)
 
 
 def _draw(rng: random.Random, config: Config, fixed: dict[str, int]) -> Layer:

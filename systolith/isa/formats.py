@@ -240,7 +240,8 @@ _define(
     "For every output (oy, ox) and lane: the sum over (ky, kx) of the lane of the input word at "
     "y = y0 + oy * stride_y + ky * dilation_y, x = x0 + ox * stride_x + kx * dilation_x, which lies at "
     "act + y * row_stride + x (mod 2^18), times the lane of weight word weight + ky * kernel_x + kx; "
-    "it overwrites row acc + oy * cols + ox of the depthwise accumulators.",
+    "it overwrites row acc + oy * cols + ox of the depthwise accumulators. Words between those, in the box inside the "
+    "input that the windows span, may be read as well, and must be there.",
     Field("act", 18, "where word (0, 0) is, or would be (wraps at 2^18)"),
     Field("weight", 18, "first weight word"),
     *_ORIGIN,
