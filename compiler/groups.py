@@ -58,14 +58,12 @@ def groups(units: Units, before: Waits, hosts: Iterable[int]) -> list[list[int]]
 
 def _turns(order: list[int], waits: Waits, on_host: set[int], host: bool) -> list[list[int]]:
     """Units by turns of the two sides, that of `host` first; each time everything that can run."""
-    done: set[int] = set()
-    turns = []
-    while len(done) < len(order):
-        turn = []
-        for unit in order:
-            if unit not in done and (unit in on_host) == host and waits[unit] <= done:
-                turn.append(unit)
-                done.add(unit)
-        turns += [turn] if turn else []
-        host = not host
-    return turns
+    turn_of: dict[int, int] = {}
+    for unit in order:
+        first = int((unit in on_host) != host)
+        turn_of[unit] = max([first, *(turn_of[other] + ((other in on_host) != (unit in on_host))
+                                      for other in waits[unit])])  # fmt: skip
+    turns: dict[int, list[int]] = {}
+    for unit in order:
+        turns.setdefault(turn_of[unit], []).append(unit)
+    return [turns[number] for number in sorted(turns)]

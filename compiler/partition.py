@@ -61,11 +61,7 @@ class Partition:
         self.where = where
         self.all = Nodes.of(fixed_batch(read_model(source, where), batch), where)
         self.imported: dict[_Group, AcceleratorPart] = {}
-        self.reasons = {
-            i: f"operator {node.op_type} is not supported"
-            for i, node in enumerate(self.all.nodes)
-            if self.all.reads[i] and node.op_type not in OPERATORS
-        }
+        self.reasons = self._refused()
         """Why each node on the host is there."""
         self.moved: set[int] = set()
         """Those that are there because of others on the host."""
@@ -87,7 +83,9 @@ class Partition:
         """Move the one of `nodes` that the error names, or those that read what it names; raise it if there is none."""
         stem = self._stem(error.node)
         named = [self.all.producer.get(stem, -1)]
-        if named[0] not in nodes or named[0] in self.reasons:
+        if named[0] in self.all.constants:
+            named = [i for i in self.all.readers_of_constant(named[0]) if i in nodes and i not in self.reasons]
+        elif named[0] not in nodes or named[0] in self.reasons:
             light = self.all.light - self.reasons.keys()
             mine = [i for i in nodes if i not in light and i not in self.reasons]
             named = [i for i in mine if stem in self.all.sources(self.all.reads[i], light)]
@@ -99,6 +97,19 @@ class Partition:
                 message = message.removeprefix(f"{self.all.nodes[i].op_type} '{name}': ")
             self.reasons[i] = message
 
+    def _refused(self) -> dict[int, str]:
+        """Nodes that the front end need not see, and why."""
+        found = {}
+        for i, node in enumerate(self.all.nodes):
+            if i not in self.all.constants and node.op_type not in OPERATORS:
+                found[i] = f"operator {node.op_type} is not supported"
+            elif (name := self.all.open_operand(i)) is not None:
+                why = (
+                    "has sizes that the file leaves open" if name in self.all.inputs else "is not known before it runs"
+                )
+                found[i] = f"the shape of '{name}' {why}"
+        return found
+
     def _stem(self, name: str) -> str:
         """The tensor of the model for which a value was made: to its name the front end appends a colon and more, and
         passes a dot and more."""
@@ -109,14 +120,13 @@ class Partition:
 
     def signatures(self, names: Iterable[str]) -> tuple[Signature, ...]:
         """Tensors as inputs or outputs."""
-        types = [(name, self._type(name)) for name in names]
-        return tuple(Signature(name, kind.shape, kind.dtype) for name, kind in types)
+        return tuple(Signature(name, kind.shape, kind.dtype) for name, kind in ((n, self._type(n)) for n in names))
 
     def _type(self, name: str) -> TensorType:
         """The type of a tensor that is an input or output. Raises SystolithError if no NumPy array holds it."""
         if name in self.all.types:
             return self.all.types[name]
-        numbers = "integers, bool, float16, float32 or float64"
+        numbers = "integers, bool, float16, float32, float64 or strings"
         message = f"must be of {numbers} to be an input or output of the network or of a part of it"
         raise SystolithError(f"{self.where}: tensor '{name}' {message}")
 
@@ -126,9 +136,10 @@ class Partition:
             return True
         model = self._model(group)
         try:
-            graph = import_model(model, self.where)
+            graph = import_model(model, self.where, types=self.all.types)
         except UnsupportedError as error:
-            self.to_host(error, group.nodes)
+            for each in (error, *error.others):
+                self.to_host(each, group.nodes)
             return False
         if any(_computes(layer) for layer in graph.layers):
             self.imported[group] = AcceleratorPart(model, graph, group.nodes)
@@ -146,16 +157,19 @@ class Partition:
             before = {i: {self.all.producer[name] for name in names} for i, names in sources.items()}
             self._move_neighbours(sources)
             units = Units(sources)
-            for i in sources.keys() - self.reasons.keys():
-                units.join([i, *(self.all.producer[name] for name in sources[i] if not self.all.is_small(name))])
+            for i, names in sources.items():
+                may_pass = self.all.types if i in self.reasons else self.all.small
+                units.join([i, *(self.all.producer[name] for name in names if name not in may_pass)])
             if not self._untangle(units, before):
                 continue
-            found = [self._group(nodes, sources, light) for nodes in groups(units, before, self.reasons)]
+            readers = _readers(sources)
+            found = [self._group(nodes, readers, light) for nodes in groups(units, before, self.reasons)]
             return self._with_rest(found, light)
 
     def _with_rest(self, found: list[_Group], light: Collection[int]) -> list[_Group]:
         """The host also makes outputs that need no more than light nodes: constants, quantized inputs."""
-        rest = tuple(name for name in self.all.outputs if all(name not in group.outputs for group in found))
+        there = {name for group in found for name in group.outputs}
+        rest = tuple(name for name in self.all.outputs if name not in there)
         if not rest:
             return found
         last = [found.pop()] if found and found[-1].host else []
@@ -165,14 +179,17 @@ class Partition:
 
     def _move_neighbours(self, sources: Mapping[int, set[str]]) -> None:
         """Move what has a tensor in common with the host that may not go between the two."""
-        edges = [(name, self.all.producer[name], i) for i, names in sources.items() for name in names]
-        edges = [edge for edge in edges if not self.all.is_small(edge[0])]
+        neighbours: dict[int, list[tuple[str, int]]] = {}
+        for reader, names in sources.items():
+            for name in names - self.all.small:
+                maker = self.all.producer[name]
+                neighbours.setdefault(maker, []).append((name, reader))
+                neighbours.setdefault(reader, []).append((name, maker))
         waiting = list(self.reasons)
         while waiting:
             host = waiting.pop()
-            for name, maker, reader in edges:
-                mine = reader if maker == host else maker
-                if host in (maker, reader) and mine not in self.reasons:
+            for name, mine in neighbours.get(host, ()):
+                if mine not in self.reasons:
                     self.reasons[mine] = f"shares '{name}', which is not quantized, with {self.all.label(host)}"
                     self.moved.add(mine)
                     waiting.append(mine)
@@ -181,7 +198,7 @@ class Partition:
         """Join units that wait for each other. False: some of them moved to the host instead, where one of them is."""
         while members := cycle(units, before):
             hosts = [i for i in members if i in self.reasons]
-            if not hosts:
+            if len(hosts) in (0, len(members)):
                 units.join(members)
                 continue
             for i in members:
@@ -190,12 +207,12 @@ class Partition:
             return False
         return True
 
-    def _group(self, nodes: list[int], sources: Mapping[int, set[str]], light: Collection[int]) -> _Group:
+    def _group(self, nodes: list[int], readers: Mapping[str, set[int]], light: Collection[int]) -> _Group:
         """A group with the light nodes it needs."""
         made = {name for i in nodes for name in self.all.nodes[i].output if name}
-        elsewhere = {name for i in sources.keys() - set(nodes) for name in sources[i]}
+        elsewhere = {name for name in made if not readers.get(name, set()).issubset(nodes)}
         outputs = [name for name in self.all.outputs if made & self._behind([name])]
-        outputs += sorted((made & elsewhere) - set(outputs))
+        outputs += sorted(elsewhere - set(outputs))
         needed = self._closure(nodes, outputs, light)
         return _Group(needed, nodes[0] in self.reasons, self._reads_of(needed), tuple(outputs))
 
@@ -244,6 +261,15 @@ class Partition:
         ]
         inputs, outputs = self.signatures(group.inputs), self.signatures(group.outputs)
         return HostPart(self._model(group), inputs, outputs, tuple(nodes))
+
+
+def _readers(sources: Mapping[int, set[str]]) -> dict[str, set[int]]:
+    """The nodes that read each tensor."""
+    readers: dict[str, set[int]] = {}
+    for i, names in sources.items():
+        for name in names:
+            readers.setdefault(name, set()).add(i)
+    return readers
 
 
 def _computes(layer: Layer) -> bool:

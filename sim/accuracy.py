@@ -23,7 +23,7 @@ def check_labels(labels: NDArray, samples: int) -> None:
 def correct(model: bytes, samples: Samples, labels: NDArray) -> int:
     """Samples whose largest score, in the model's first output, is at their label."""
     session = reference.session(model)
-    name = session.get_outputs()[0].name
+    name = session.outputs[0].name
     found = []
     for batch in samples:
         scores = reference.run(session, batch)[name]

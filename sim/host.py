@@ -4,7 +4,7 @@ The same for every backend. `Port` of the graph and `Tensor` of a program both h
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from systolith.errors import SystolithError
 
 __all__ = ["HostTensor", "NamedTensor", "Part", "check_inputs", "dequantize", "from_device", "inputs_of", "quantize",
-           "to_device"]  # fmt: skip
+           "shown", "to_device"]  # fmt: skip
 
 
 class NamedTensor(Protocol):
@@ -21,7 +21,7 @@ class NamedTensor(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int | None, ...] | None: ...
     @property
     def dtype(self) -> str: ...
 
@@ -29,6 +29,8 @@ class NamedTensor(Protocol):
 class HostTensor(NamedTensor, Protocol):
     """One that the host quantizes or dequantizes, and brings into the accelerator's order of axes."""
 
+    @property
+    def shape(self) -> tuple[int, ...]: ...
     @property
     def order(self) -> tuple[int, ...]: ...
     @property
@@ -64,24 +66,33 @@ def check_inputs(tensors: Iterable[NamedTensor], inputs: Mapping[str, NDArray]) 
         raise SystolithError(f"Inputs must be {_names(expected)}; there is no {_names(unknown)}")
     for name, tensor in expected.items():
         values = np.asarray(inputs[name])
-        if values.shape != tensor.shape:
-            raise SystolithError(f"Input '{name}' must have shape {tensor.shape}, not {values.shape}")
+        _check_shape(f"Input '{name}'", tensor, values)
         if values.dtype != np.dtype(tensor.dtype):
             raise SystolithError(f"Input '{name}' must be {tensor.dtype}, not {values.dtype}")
         if values.dtype == np.float32 and np.isnan(values).any():
             raise SystolithError(f"Input '{name}' must be numbers; it has NaN")
 
 
-def inputs_of(part: Part, values: Mapping[str, NDArray]) -> dict[str, NDArray]:
-    """What a part reads. Raises SystolithError for a tensor that now has another shape than when it was compiled."""
+def inputs_of(part: Part, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a part reads. Raises SystolithError for a tensor of another shape than it was compiled for."""
     inputs = {port.name: values[port.name] for port in part.inputs}
     for port in part.inputs:
-        if inputs[port.name].shape != port.shape:
-            raise SystolithError(
-                f"Tensor '{port.name}' must have shape {port.shape}, as it has for inputs of zeros, not "
-                f"{inputs[port.name].shape}: shapes between accelerator and host must not depend on data"
-            )
+        _check_shape(f"Tensor '{port.name}'", port, inputs[port.name])
     return inputs
+
+
+def _check_shape(label: str, port: NamedTensor, values: Any) -> None:
+    """Raises SystolithError for another shape; dimensions that are not known may be of any size."""
+    if port.shape is None:
+        return
+    sizes = zip(port.shape, np.shape(values), strict=False)
+    if len(port.shape) != np.ndim(values) or any(size not in (None, found) for size, found in sizes):
+        raise SystolithError(f"{label} must have shape {shown(port.shape)}, not {np.shape(values)}")
+
+
+def shown(shape: tuple[int | None, ...]) -> str:
+    """A shape as NumPy writes it; a dimension that is not known is a question mark."""
+    return str(shape).replace("None", "?")
 
 
 def to_device(

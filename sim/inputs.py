@@ -23,13 +23,14 @@ def random_inputs(network: Program | Network, seed: int) -> dict[str, NDArray]:
 
 
 def _random(port: Tensor | Signature, rng: np.random.Generator) -> NDArray:
+    shape = tuple(1 if size is None else size for size in port.shape or ())
     if port.dtype in ("int8", "uint8"):
         limits = np.iinfo(port.dtype)
-        return rng.integers(limits.min, limits.max + 1, port.shape).astype(port.dtype)
+        return rng.integers(limits.min, limits.max + 1, shape).astype(port.dtype)
     if isinstance(port, Tensor):
         limits = np.iinfo(port.quantized)
-        steps = rng.uniform(limits.min - BEYOND, limits.max + BEYOND, port.shape) - port.zero_point
+        steps = rng.uniform(limits.min - BEYOND, limits.max + BEYOND, shape) - port.zero_point
         return (steps * port.scale).astype(np.float32)
     if np.dtype(port.dtype).kind == "f":
-        return rng.normal(size=port.shape).astype(port.dtype)
-    return rng.integers(0, 2 if port.dtype == "bool" else NARROW, port.shape).astype(port.dtype)
+        return rng.normal(size=shape).astype(port.dtype)
+    return rng.integers(0, 2 if port.dtype == "bool" else NARROW, shape).astype(port.dtype)

@@ -6,6 +6,7 @@ layer; as soon as a value is whole that ONNX Runtime has too, they are compared,
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import onnx
@@ -16,10 +17,12 @@ from systolith.compiler.frontend.nodes import fixed_batch
 from systolith.compiler.ir import Graph
 from systolith.errors import UnsupportedError
 from systolith.sim import golden, reference
-from systolith.sim.host import check_inputs, to_device
+from systolith.sim.host import check_inputs, from_device, to_device
 
-__all__ = ["LayerCheck", "batch_of", "compare_layers"]
+__all__ = ["Exposed", "LayerCheck", "batch_of", "compare", "compare_layers", "exposed", "float_tensors"]
 
+FARTHEST = 1 << 30
+"""Steps; what is farther away is as wrong."""
 EIGHT_BITS = {"tensor(int8)": onnx.TensorProto.INT8, "tensor(uint8)": onnx.TensorProto.UINT8}
 
 
@@ -43,17 +46,51 @@ class LayerCheck:
         return self.largest <= (0 if self.promised else 1)
 
 
+@dataclass(frozen=True)
+class Exposed:
+    """A part's model and graph with more outputs: every tensor that can be compared."""
+
+    model: bytes
+    graph: Graph
+
+    @property
+    def names(self) -> list[str]:
+        """Tensors that it reads and makes."""
+        return [port.name for port in (*self.graph.inputs, *self.graph.outputs)]
+
+
 def compare_layers(model: bytes, graph: Graph, inputs: Mapping[str, NDArray]) -> list[LayerCheck]:
     """Compare each layer of `graph`, made by `import_model` of `model`, on the inputs that it has in ONNX Runtime."""
     check_inputs(graph.inputs, inputs)
-    extended, exposed = _exposed(model, _exposable(model, graph), batch_of(model, inputs))
-    theirs = reference.run(extended, inputs)
+    part = exposed(model, graph, batch_of(model, inputs))
+    theirs = {**inputs, **reference.run(part.model, inputs)}
+    return compare(part, theirs, float_tensors(part.model))
+
+
+def exposed(model: bytes, graph: Graph, batch: int) -> Exposed:
+    """A part that `import_model` took; without tensors that a network can have inside, but not as output."""
+    names = _exposable(model, graph)
+    while True:
+        extended = expose(model, names, batch)
+        try:
+            return Exposed(extended, import_model(extended, "the model with more outputs", batch))
+        except UnsupportedError as error:
+            if error.node not in names:
+                raise
+            names = [name for name in names if name != error.node]
+
+
+def compare(part: Exposed, theirs: Mapping[str, NDArray], inexact: set[str]) -> list[LayerCheck]:
+    """Compare with ONNX Runtime's tensors, by name, on the inputs that are among them. Of `inexact` nothing is
+    promised."""
+    graph = part.graph
     tensors = {}
-    for port in exposed.outputs:
-        value = exposed.values[port.value]
+    for port in graph.outputs:
+        value = graph.values[port.value]
         if port.dtype != "float32":
             tensors[port.value] = to_device(theirs[port.name], port, value.scale, value.zero_point, value.dims)
-    return _compare(exposed, inputs, tensors, _float_tensors(extended))
+    values = golden.start(graph, {port.name: theirs[port.name] for port in graph.inputs})
+    return [*_layers(graph, values, tensors, inexact), *_float_outputs(graph, values, theirs, inexact)]
 
 
 def batch_of(model: bytes, inputs: Mapping[str, NDArray]) -> int:
@@ -65,26 +102,14 @@ def batch_of(model: bytes, inputs: Mapping[str, NDArray]) -> int:
     return 1
 
 
-def _exposed(model: bytes, names: list[str], batch: int) -> tuple[bytes, Graph]:
-    """The model with more outputs, and its graph; without tensors that a network can have inside, but not as output."""
-    while True:
-        extended = expose(model, names, batch)
-        try:
-            return extended, import_model(extended, "the model with more outputs", batch)
-        except UnsupportedError as error:
-            if error.node not in names:
-                raise
-            names = [name for name in names if name != error.node]
-
-
 def expose(model: bytes, names: list[str], batch: int = 1) -> bytes:
     """The model with more outputs: those of `names` that have 8 bits, in the shape that they have with that batch."""
     proto = onnx.load_from_string(model)
     probe = fixed_batch(proto, batch)
     probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    for port in reference.session(probe.SerializeToString()).get_outputs():
-        if port.name in names and port.type in EIGHT_BITS:
-            proto.graph.output.append(onnx.helper.make_tensor_value_info(port.name, EIGHT_BITS[port.type], port.shape))
+    for port in reference.session(probe.SerializeToString()).outputs:
+        if port.name in names and port.kind in EIGHT_BITS:
+            proto.graph.output.append(onnx.helper.make_tensor_value_info(port.name, EIGHT_BITS[port.kind], port.shape))
     return proto.SerializeToString()
 
 
@@ -97,7 +122,7 @@ def _exposable(model: bytes, graph: Graph) -> list[str]:
     return [name for name in graph.values if name in made and name not in outputs and name not in inputs]
 
 
-def _float_tensors(model: bytes) -> set[str]:
+def float_tensors(model: bytes) -> set[str]:
     """Tensors that ONNX Runtime computes in float32, or quantizes from such."""
     graph = reference.optimized(model)
     found = {name for node in reference.float_nodes(graph) for name in node.output}
@@ -110,10 +135,10 @@ def _float_tensors(model: bytes) -> set[str]:
     return found
 
 
-def _compare(
-    graph: Graph, inputs: Mapping[str, NDArray], theirs: Mapping[str, NDArray[np.int8]], inexact: set[str]
+def _layers(
+    graph: Graph, values: golden.Values, theirs: Mapping[str, NDArray[np.int8]], inexact: set[str]
 ) -> list[LayerCheck]:
-    values = golden.start(graph, inputs)
+    """Run layer by layer; each value that ONNX Runtime has too is compared, and ONNX Runtime's from then on."""
     last = {layer.output: index for index, layer in enumerate(graph.layers)}
     for name, value in graph.values.items():
         part = value
@@ -126,9 +151,29 @@ def _compare(
         for name in [name for name in theirs if last.get(name) == index]:
             mine = golden.place(graph, values, name)
             steps = np.abs(mine.astype(np.int16) - theirs[name])
-            checks.append(
-                LayerCheck(layer.name, layer.op, name, steps.size, int((steps > 0).sum()), int(steps.max(initial=0)),
-                           name not in inexact)
-            )  # fmt: skip
+            checks.append(_check(layer.name, layer.op, name, steps, name not in inexact))
             mine[...] = theirs[name]
     return checks
+
+
+def _float_outputs(
+    graph: Graph, values: golden.Values, theirs: Mapping[str, NDArray], inexact: set[str]
+) -> list[LayerCheck]:
+    """Outputs that the host dequantizes, in steps of their scale. (What infinite numbers differ by is no number.)"""
+    checks = []
+    for port in graph.outputs:
+        value = graph.values[port.value]
+        if port.dtype == "float32":
+            mine = from_device(golden.place(graph, values, port.value), port, value.scale, value.zero_point)
+            with np.errstate(invalid="ignore"):
+                steps = np.where(mine == theirs[port.name], 0, np.abs(mine - theirs[port.name]) / value.scale)
+            promised = not inexact.intersection((port.name, port.value))
+            checks.append(_check(port.name, "output", port.name, np.nan_to_num(steps, nan=np.inf), promised))
+    return checks
+
+
+def _check(name: str, op: str, output: str, steps: NDArray, promised: bool) -> LayerCheck:
+    """`steps` may be no integers: what is within half a step of a number of steps is that number, but not none."""
+    largest = float(steps.max(initial=0))
+    return LayerCheck(name, op, output, steps.size, int((steps > 0).sum()), ceil(min(largest, FARTHEST) - 0.5) or
+                      int(largest > 0), promised)  # fmt: skip

@@ -13,19 +13,17 @@ What must agree bit for bit, and what cannot:
   `saturates` tells, and golden alone is the truth there.
 """
 
-import tempfile
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from systolith.compiler.frontend.table import INEXACT_PASSES
+from systolith import runtime
 from systolith.errors import SystolithError
+from systolith.runtime import RuntimeRefusal, Session, Value
 
 __all__ = ["float_nodes", "float_operators", "optimized", "run", "saturates", "session"]
 
@@ -50,30 +48,27 @@ MOVES = {
     "Upsample",
 }
 """Operators that make no new values; Resize and Upsample with mode "nearest"."""
+MAKE_FLOATS = {"DequantizeLinear", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"}
+"""Operators that make float32 of integers; what another than the first makes is rounded."""
 INEXACT = {"QLinearAdd", "QLinearAveragePool", "QLinearMul", "QLinearSoftmax", "QLinearReduceMean", "QLinearWhere"}
 """Quantized operators whose kernels round sums in float32: known to differ from exact ones now and then."""
 
 
-def session(model: bytes) -> onnxruntime.InferenceSession:
-    """The model ready to run, many times. Raises SystolithError, with its first line, where ONNX Runtime refuses it."""
+def run(model: bytes | Session, inputs: Mapping[str, Value], level: str = "all") -> dict[str, Any]:
+    """Outputs by name. `level` of optimization, of a model that is not loaded: "all"; "none" computes each node as ONNX
+    has it. Raises SystolithError, with its first line, where ONNX Runtime refuses model or inputs."""
     try:
-        return onnxruntime.InferenceSession(
-            model, _options(), ["CPUExecutionProvider"], disabled_optimizers=INEXACT_PASSES,
-            enable_fallback=0,  # A second try prints that it is one.
-        )  # fmt: skip
-    except Exception as error:  # Its exceptions have no common base class.
-        raise _refusal(error) from None
+        return (runtime.load(model, level) if isinstance(model, bytes) else model).run(inputs)
+    except RuntimeRefusal as error:
+        raise SystolithError(f"ONNX Runtime refuses the model: {error}") from None
 
 
-def run(model: bytes | onnxruntime.InferenceSession, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
-    """Outputs by name. Raises SystolithError, with its first line, where ONNX Runtime refuses model or inputs."""
-    ready = session(model) if isinstance(model, bytes) else model
-    names = [output.name for output in ready.get_outputs()]
+def session(model: bytes, level: str = "all") -> Session:
+    """The model ready to run, many times. Raises as `run`."""
     try:
-        results = ready.run(names, dict(inputs))
-    except Exception as error:
-        raise _refusal(error) from None
-    return {name: np.asarray(result) for name, result in zip(names, results, strict=True)}
+        return runtime.load(model, level)
+    except RuntimeRefusal as error:
+        raise SystolithError(f"ONNX Runtime refuses the model: {error}") from None
 
 
 def float_operators(model: bytes) -> list[str]:
@@ -83,11 +78,7 @@ def float_operators(model: bytes) -> list[str]:
 
 def optimized(model: bytes) -> onnx.GraphProto:
     """The graph that ONNX Runtime makes of a model and runs."""
-    with tempfile.TemporaryDirectory() as folder:
-        options = _options()
-        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
-        onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"], disabled_optimizers=INEXACT_PASSES)
-        return onnx.load(options.optimized_model_filepath).graph
+    return onnx.load_model_from_string(runtime.optimized(model)).graph
 
 
 def float_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
@@ -95,8 +86,10 @@ def float_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     floats = {port.name for port in graph.input if port.type.tensor_type.elem_type == TensorProto.FLOAT}
     found = []
     for node in graph.node:
-        if node.op_type == "DequantizeLinear":
+        if node.op_type in MAKE_FLOATS:
             floats.update(node.output)
+            if node.op_type != "DequantizeLinear":
+                found.append(node)
         elif node.op_type in INEXACT:
             found.append(node)
         elif node.op_type not in ("QuantizeLinear", "Shape") and floats.intersection(node.input):
@@ -135,17 +128,3 @@ def saturates() -> bool:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     result = run(model.SerializeToString(), {"x": np.full((1, channels, 4, 4), 255, np.uint8)})
     return bool((result["y"] != 127).any())
-
-
-def _refusal(error: Exception) -> SystolithError:
-    return SystolithError(f"ONNX Runtime refuses the model: {' '.join(str(error).split())[:300]}")
-
-
-def _options() -> onnxruntime.SessionOptions:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4  # Errors come as exceptions.
-    # Without it, QDQ models with int8 activations run in float32 on x86.
-    options.add_session_config_entry("session.qdqisint8allowed", "1")
-    return options

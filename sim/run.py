@@ -59,12 +59,14 @@ def run(network: Program | Network, inputs: Arrays, config: Config, backend: str
 
 def _run_parts(network: Network, inputs: Arrays, config: Config, backend: str,
                options: Options) -> tuple[dict[str, NDArray], Report]:  # fmt: skip
-    """Parts one after the other; those of the host under ONNX Runtime, whatever the backend."""
-    values, reports = dict(inputs), []
+    """Parts one after the other; those of the host under ONNX Runtime, whatever the backend, as ONNX has their
+    operators: its fused kernels are not always right."""
+    values: dict[str, Any] = dict(inputs)
+    reports = []
     for part in network.parts:
         mine = inputs_of(part, values)
         if isinstance(part, HostPart):
-            values |= reference.run(part.model, mine)
+            values |= reference.run(part.model, mine, "none")
         else:
             outputs, found = BACKENDS[backend](part, mine, config, options)
             values |= outputs

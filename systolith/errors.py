@@ -14,11 +14,13 @@ class SystolithError(ValueError):
 
 
 class UnsupportedError(SystolithError):
-    """A sound model with a node that the accelerator cannot run, but a host can. `node` is the node's first output."""
+    """A sound model with a node that the accelerator cannot run, but a host can. `node` is the node's first output;
+    `others` are errors of more such nodes, where somebody looked for them."""
 
     def __init__(self, message: str, node: str):
         super().__init__(message)
         self.node = node
+        self.others: tuple[UnsupportedError, ...] = ()
 
 
 def _again(kind: type[SystolithError], arguments: tuple, values: dict[str, Any]) -> SystolithError:

@@ -46,11 +46,14 @@ class Record(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Signature:
-    """An input or output of a network, or of a part, by its ONNX name. A shape that depends on data is that for inputs
-    of zeros."""
+    """An input or output of a network, or of a part, by its ONNX name.
+
+    A dimension that is not known before the network runs is None; so is the shape, if its rank is not known, or of a
+    sequence. `dtype` is NumPy's name; a sequence has ONNX's, as "seq(tensor(float))".
+    """
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...] | None
     dtype: str
 
 
@@ -261,4 +264,8 @@ def _host(item: dict[str, Any]) -> tuple[tuple[Signature, ...], tuple[Signature,
 
 
 def _signatures(items: list[dict[str, Any]]) -> tuple[Signature, ...]:
-    return tuple(Signature(item["name"], tuple(item["shape"]), item["dtype"]) for item in items)
+    return tuple(Signature(item["name"], _shape(item["shape"]), item["dtype"]) for item in items)
+
+
+def _shape(sizes: list[int | None] | None) -> tuple[int | None, ...] | None:
+    return None if sizes is None else tuple(sizes)

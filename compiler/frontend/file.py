@@ -9,10 +9,13 @@ from typing import TypeVar
 import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
-from onnx import GraphProto, ModelProto, TensorProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 from onnx.external_data_helper import load_external_data_for_tensor
 
+from systolith.compiler.frontend.dense import make_dense
+from systolith.compiler.frontend.names import keep_names_apart
 from systolith.compiler.frontend.order import sort_nodes
+from systolith.compiler.frontend.required import check_inputs_are_there
 from systolith.errors import SystolithError
 
 __all__ = ["OLDEST_OPSET", "check_types", "read_model"]
@@ -61,7 +64,11 @@ def read_model(source: Path | bytes, where: str | None = None, oldest: int = OLD
     _check_domains(model, where)
     _load_external_data(model, folder, where)
     sort_nodes(model, where)
-    _refuse_failure(where, lambda: onnx.checker.check_model(model))
+    _forget_inferred(model.graph)
+    check_inputs_are_there(model, where)
+    _check(model, where)
+    make_dense(model, where)
+    keep_names_apart(model)
     return model
 
 
@@ -83,6 +90,32 @@ def _check_domains(model: ModelProto, where: str) -> None:
             raise SystolithError(f"{label}: its domain must be one of {known}, or none, not '{node.domain}'")
         if (node.domain or "ai.onnx") not in imported:
             raise SystolithError(f"{label}: the file must import an opset of its domain '{node.domain or 'ai.onnx'}'")
+
+
+def _forget_inferred(graph: GraphProto) -> None:
+    """Drop what a tool has inferred, which may be out of date: types of tensors inside, and shapes of outputs."""
+    del graph.value_info[:]
+    for port in graph.output:
+        if port.type.HasField("tensor_type"):
+            port.type.tensor_type.ClearField("shape")
+    for node in graph.node:
+        for inner in _graphs(node):
+            del inner.value_info[:]
+
+
+def _check(model: ModelProto, where: str) -> None:
+    """Raises SystolithError for what ONNX's checker refuses, but for shapes of inputs and outputs that are not there:
+    ONNX Runtime infers them."""
+    ports = [port for port in (*model.graph.input, *model.graph.output) if _is_without_shape(port)]
+    for port in ports:
+        port.type.tensor_type.shape.SetInParent()
+    _refuse_failure(where, lambda: onnx.checker.check_model(model))
+    for port in ports:
+        port.type.tensor_type.ClearField("shape")
+
+
+def _is_without_shape(port: ValueInfoProto) -> bool:
+    return port.type.HasField("tensor_type") and not port.type.tensor_type.HasField("shape")
 
 
 def check_types(model: ModelProto, where: str) -> None:
@@ -144,5 +177,11 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
     for node in graph.node:
         for attribute in node.attribute:
             yield from [attribute.t] if attribute.HasField("t") else attribute.tensors
-            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                yield from _tensors(inner)
+        for inner in _graphs(node):
+            yield from _tensors(inner)
+
+
+def _graphs(node: NodeProto) -> Iterator[GraphProto]:
+    """Graphs in a node's attributes."""
+    for attribute in node.attribute:
+        yield from [attribute.g] if attribute.HasField("g") else attribute.graphs

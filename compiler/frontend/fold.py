@@ -7,16 +7,16 @@ import onnx
 from onnx import AttributeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from systolith.compiler.frontend.dense import LARGEST
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.tensors import Constant, DequantizedConstant, Tensor
 
-__all__ = ["fold", "shape", "size"]
+__all__ = ["RANDOM", "fold", "shape", "size"]
 
-LARGEST = 1 << 28
-"""Elements of a folded constant."""
 KEPT = ("QuantizeLinear", "DequantizeLinear", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 """What knows constants by itself, and keeps dequantized ones as the integers they are."""
 RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+"""What makes no constant of constants."""
 
 
 def fold(node: Node, inputs: list[Tensor | None]) -> list[Tensor] | None:

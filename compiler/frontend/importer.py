@@ -4,23 +4,24 @@ Each node turns what is known of its inputs (`tensors`) into what is known of it
 quantized operators and those that move data append layers. Nodes that no output needs are skipped.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from systolith.compiler.frontend.array import Layers
+from systolith.compiler.frontend.array import Array, Layers
 from systolith.compiler.frontend.early import Key, early_keys, key_of
 from systolith.compiler.frontend.file import check_types, read_model
 from systolith.compiler.frontend.fold import fold
-from systolith.compiler.frontend.infer import check_output
+from systolith.compiler.frontend.infer import TensorType, check_output
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.operators import BOTH, LAYERS, MICROSOFT, OPERATORS, PLAIN, VIEWS
 from systolith.compiler.frontend.ports import input_port, input_tensor, output_port
 from systolith.compiler.frontend.quantize import quantize
 from systolith.compiler.frontend.settle import settled
 from systolith.compiler.frontend.tensors import Constant, FloatInput, Joined, Pending, Quantized, Real, Tensor
+from systolith.compiler.frontend.views import strided
 from systolith.compiler.ir import Graph, Map
 from systolith.compiler.passes.accumulators import prove_accumulators
 from systolith.compiler.passes.dead_layers import remove_dead_layers
@@ -39,17 +40,21 @@ PASSES: tuple[Callable[[Graph], Graph], ...] = (
 )
 
 
-def import_model(source: Path | bytes, where: str | None = None, batch: int = 1) -> Graph:
+def import_model(
+    source: Path | bytes, where: str | None = None, batch: int = 1, types: Mapping[str, TensorType] | None = None
+) -> Graph:
     """The network in an ONNX file, or in its bytes.
 
-    `where` names the source in errors. A symbolic first dimension of an input becomes `batch`. Raises SystolithError in
-    one line for anything that is not ONNX or that the accelerator cannot run exactly.
+    `where` names the source in errors. A symbolic first dimension of an input becomes `batch`. With `types` of its
+    tensors, the walk goes on behind a node that is refused, at the next tensors of 8 bits, and the error has those of
+    other nodes with it. Raises SystolithError in one line for anything that is not ONNX or that the accelerator cannot
+    run exactly.
     """
     where = where or (str(source) if isinstance(source, Path) else "model")
     if batch < 1:
         raise SystolithError(f"{where}: batch must be at least 1, not {batch}")
     model = read_model(source, where)
-    walk = _Walk(model, where, batch)
+    walk = _Walk(model, where, batch, types)
     walk.run()
     graph = walk.graph()
     check_types(model, where)
@@ -66,8 +71,8 @@ def import_model(source: Path | bytes, where: str | None = None, batch: int = 1)
 class _Walk:
     """One walk over the nodes of a model: tensors by name, and the layers found."""
 
-    def __init__(self, model: ModelProto, where: str, batch: int):
-        self.model, self.where, self.batch = model, where, batch
+    def __init__(self, model: ModelProto, where: str, batch: int, types: Mapping[str, TensorType] | None):
+        self.model, self.where, self.batch, self.types = model, where, batch, types
         self.opsets = {opset.domain: opset.version for opset in model.opset_import}
         self.tensors: dict[str, Tensor] = {}
         self.inputs: dict[str, FloatInput | Quantized] = {}
@@ -78,20 +83,44 @@ class _Walk:
         self.early = early_keys(model)
         self.quantized: dict[tuple[str, Key], Tensor] = {}
         self.unnamed: set[str] = set()
+        self.errors: list[UnsupportedError] = []
+        self.unknown: set[str] = set()
 
     def run(self) -> None:
         """Visit everything that the outputs need."""
-        if self.model.graph.sparse_initializer:
-            name = self.model.graph.sparse_initializer[0].values.name
-            raise SystolithError(f"{self.where}: initializer '{name}' must be dense, not sparse")
         for initializer in self.model.graph.initializer:
             self.tensors[initializer.name] = _stored(initializer, f"{self.where}: initializer '{initializer.name}'")
         for port in self.model.graph.input:
             if port.name not in self.tensors:
                 self.tensors[port.name] = self.inputs[port.name] = input_tensor(port, self.where, self.batch)
         for proto in self._needed():
-            outputs = self._visit(proto)
+            outputs = self._tried(proto)
             self.tensors |= {name: y for name, y in zip(proto.output, outputs, strict=False) if name}
+        if self.errors:
+            first, *others = self.errors
+            first.others = tuple(others)
+            raise first
+
+    def _tried(self, proto: NodeProto) -> list[Tensor]:
+        """The outputs of a node. Of one that is refused, or needs what such a one makes, those of 8 bits are as inputs
+        of a network."""
+        if self.types is None:
+            return self._visit(proto)
+        if not self.unknown.intersection(proto.input):
+            try:
+                return self._visit(proto)
+            except UnsupportedError as error:
+                self.errors.append(error)
+        outputs: list[Tensor] = []
+        for name in proto.output:
+            kind = self.types.get(name)
+            if kind is not None and kind.fixed is not None and kind.dtype in ("int8", "uint8"):
+                array = Array(name, kind.fixed, np.dtype(kind.dtype))
+                outputs.append(Quantized(array, strided(array.shape), np.dtype(kind.dtype)))
+            else:
+                self.unknown.add(name)
+                outputs.append(Constant(np.zeros(())))  # Nothing reads it.
+        return outputs
 
     def graph(self) -> Graph:
         """Layers and ports of what was visited."""

@@ -1,83 +1,127 @@
-"""Types and shapes of all tensors of a model, by ONNX Runtime: it knows every operator that a host part may have."""
+"""Types and shapes of all tensors of a model, by ONNX Runtime: it knows every operator that a host part may have.
 
-from collections.abc import Mapping
+Nothing is run for it: what is known here holds for all inputs.
+"""
+
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnxruntime
-from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, TensorProto, TypeProto, ValueInfoProto, helper
 
+from systolith import runtime
 from systolith.errors import SystolithError
+from systolith.runtime import RuntimeRefusal
 
-__all__ = ["TensorType", "check_output", "port", "tensor_types"]
+__all__ = ["Shape", "TensorType", "check_output", "port", "stored_types", "tensor_types"]
 
+Shape = tuple[int | None, ...]
+"""A dimension that is not known before the network runs is None."""
 TYPES = {
     "float": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "double": TensorProto.DOUBLE, "bool": TensorProto.BOOL,
     "int8": TensorProto.INT8, "int16": TensorProto.INT16, "int32": TensorProto.INT32, "int64": TensorProto.INT64,
     "uint8": TensorProto.UINT8, "uint16": TensorProto.UINT16, "uint32": TensorProto.UINT32,
-    "uint64": TensorProto.UINT64,
+    "uint64": TensorProto.UINT64, "string": TensorProto.STRING,
 }  # fmt: skip
-"""Names in ONNX Runtime's "tensor(...)" and the types of ONNX."""
+"""Names in ONNX Runtime's "tensor(...)" and the types of ONNX, of those that NumPy has too."""
+SEQUENCE = "seq(tensor("
+MEMORY = 1 << 30
+"""Bytes that inference may take beyond four times the model's own."""
+SECONDS, BYTES_A_SECOND = 10, 10_000_000
+"""Time that it may take: so many seconds, and one more for so many bytes."""
 
 
 @dataclass(frozen=True)
 class TensorType:
-    """Element type and shape of a tensor."""
+    """Type of a tensor, or of a sequence of tensors: `kind` as ONNX Runtime has it, "tensor(int8)" or
+    "seq(tensor(float))". `shape` is None where even the rank is not known, as for sequences."""
 
-    element: int
-    shape: tuple[int, ...]
+    kind: str
+    shape: Shape | None
 
     @property
     def dtype(self) -> str:
-        """NumPy's name of the element type."""
-        return helper.tensor_dtype_to_np_dtype(self.element).name
+        """NumPy's name of the element type; for a sequence, ONNX Runtime's name of it."""
+        if self.kind.startswith(SEQUENCE):
+            return self.kind
+        return "str" if self.element == TensorProto.STRING else helper.tensor_dtype_to_np_dtype(self.element).name
+
+    @property
+    def element(self) -> int:
+        """ONNX's element type."""
+        return TYPES[self.kind.removeprefix("seq(").removeprefix("tensor(").rstrip(")")]
+
+    @property
+    def fixed(self) -> tuple[int, ...] | None:
+        """The shape, if all of it is known."""
+        if self.shape is None:
+            return None
+        known = tuple(size for size in self.shape if size is not None)
+        return known if len(known) == len(self.shape) else None
+
+    @property
+    def proto(self) -> TypeProto:
+        """Of an input or output of a model."""
+        if self.kind.startswith(SEQUENCE):
+            return helper.make_sequence_type_proto(helper.make_tensor_type_proto(self.element, None))
+        return helper.make_tensor_type_proto(self.element, self.shape)
 
 
 def tensor_types(model: ModelProto, names: list[str], where: str) -> dict[str, TensorType]:
-    """Types of the tensors `names`, for a model whose inputs have fixed shapes; those that are no tensors are left out.
+    """Types of the tensors `names`; those that NumPy has not (bfloat16, maps, optionals) are left out.
 
-    Shapes that cannot be inferred are found by running the model on zeros. Raises SystolithError where ONNX Runtime
-    refuses the model.
+    Raises SystolithError where ONNX Runtime refuses the model, or ends or takes too long with it.
     """
     probe = ModelProto()
     probe.CopyFrom(model)
     del probe.graph.output[:]
     probe.graph.output.extend(ValueInfoProto(name=name) for name in names)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = 4  # Errors come as exceptions.
+    found = {port.name: port for port in _loaded(probe.SerializeToString(), where).outputs}
+    kept = {
+        name: port
+        for name, port in found.items()
+        if port.kind.removeprefix("seq(").removeprefix("tensor(").rstrip(")") in TYPES
+        and port.kind.startswith(("tensor(", SEQUENCE))
+    }
+    scalars = _scalars(model) if any(not port.shape for port in kept.values()) else set()
+    return {name: TensorType(port.kind, _shape(port, scalars)) for name, port in kept.items()}
+
+
+def stored_types(model: ModelProto) -> dict[str, TensorType]:
+    """Types of the initializers."""
+    kinds: dict[int, str] = {element: f"tensor({name})" for name, element in TYPES.items()}
+    stored = [tensor for tensor in model.graph.initializer if tensor.data_type in kinds]
+    return {tensor.name: TensorType(kinds[tensor.data_type], tuple(tensor.dims)) for tensor in stored}
+
+
+def _loaded(model: bytes, where: str) -> runtime.Session:
+    """The model in ONNX Runtime, constants folded, so that more shapes are known; or not, where that is what it
+    refuses."""
+    seconds = SECONDS + len(model) / BYTES_A_SECOND
     try:
-        session = onnxruntime.InferenceSession(
-            probe.SerializeToString(), options, providers=["CPUExecutionProvider"],
-            enable_fallback=0,  # A second try prints that it is one.
-        )  # fmt: skip
-        found = {port.name: (port.type, port.shape) for port in session.get_outputs()}
-        unknown = _unknown(model, {name: shape for name, (kind, shape) in found.items() if kind.startswith("tensor(")})
-        zeros = {port.name: np.zeros(shape_of(port), dtype_of(port)) for port in model.graph.input} if unknown else {}
-        shapes = dict(zip(unknown, session.run(unknown, zeros), strict=True)) if unknown else {}
-    except Exception as error:  # Its exceptions have no common base class.
-        reason = " ".join(str(error).split())[:300]
-        raise SystolithError(f"{where}: ONNX Runtime refuses the model: {reason}") from None
-    types = {}
-    for name, (kind, shape) in found.items():
-        element = TYPES.get(kind.removeprefix("tensor(").removesuffix(")"))
-        if element is not None:
-            types[name] = TensorType(element, np.asarray(shapes[name]).shape if name in shapes else tuple(shape))
-    return types
+        try:
+            return runtime.load(model, "basic", MEMORY + 4 * len(model), seconds)
+        except RuntimeRefusal:
+            return runtime.load(model, "none", MEMORY + 4 * len(model), seconds)
+    except RuntimeRefusal as error:
+        raise SystolithError(f"{where}: ONNX Runtime refuses the model: {error}") from None
 
 
-def _unknown(model: ModelProto, shapes: Mapping[str, list]) -> list[str]:
-    """Those whose shape is not known. ONNX Runtime has no dimensions for a scalar, and none where it knows no rank."""
-    scalars: set[str] = set()
-    if any(not shape for shape in shapes.values()):
+def _shape(port: runtime.Port, scalars: set[str]) -> Shape | None:
+    """ONNX Runtime has no dimensions for a scalar, and none where it knows no rank."""
+    if not port.kind.startswith("tensor(") or (not port.shape and port.name not in scalars):
+        return None
+    return tuple(size if isinstance(size, int) and size >= 0 else None for size in port.shape)
+
+
+def _scalars(model: ModelProto) -> set[str]:
+    """Tensors that are scalars, as ONNX infers it."""
+    try:
         graph = onnx.shape_inference.infer_shapes(model).graph
-        scalars = {port.name for port in (*graph.input, *graph.value_info, *graph.output)
-                   if port.type.tensor_type.HasField("shape") and not port.type.tensor_type.shape.dim}  # fmt: skip
-    return [
-        name for name, shape in shapes.items()
-        if not all(isinstance(dim, int) for dim in shape) or (not shape and name not in scalars)
-    ]  # fmt: skip
+    except Exception:  # What it refuses here, ONNX Runtime has taken; its exceptions have no common base class.
+        return set()
+    return {port.name for port in (*graph.input, *graph.value_info, *graph.output)
+            if port.type.tensor_type.HasField("shape") and not port.type.tensor_type.shape.dim}  # fmt: skip
 
 
 def check_output(port: ValueInfoProto, dtype: str, where: str) -> None:
@@ -90,16 +134,6 @@ def check_output(port: ValueInfoProto, dtype: str, where: str) -> None:
         raise SystolithError(f"{where}: output '{port.name}' must be {dtype}, as it is computed, not {found}")
 
 
-def shape_of(port: ValueInfoProto) -> tuple[int, ...]:
-    """The shape of an input, whose dimensions are all fixed."""
-    return tuple(dim.dim_value for dim in port.type.tensor_type.shape.dim)
-
-
-def dtype_of(port: ValueInfoProto) -> np.dtype:
-    """The element type of an input."""
-    return onnx.helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type)
-
-
 def port(name: str, kind: TensorType) -> ValueInfoProto:
     """A tensor as an input or output of a model."""
-    return helper.make_tensor_value_info(name, kind.element, kind.shape)
+    return helper.make_value_info(name, kind.proto)

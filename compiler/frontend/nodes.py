@@ -8,7 +8,8 @@ from math import prod
 import numpy as np
 from onnx import AttributeProto, ModelProto, NodeProto, helper, numpy_helper
 
-from systolith.compiler.frontend.infer import TensorType, check_output, tensor_types
+from systolith.compiler.frontend.fold import RANDOM
+from systolith.compiler.frontend.infer import Shape, TensorType, check_output, stored_types, tensor_types
 from systolith.errors import SystolithError
 
 __all__ = ["Nodes", "fixed_batch"]
@@ -28,18 +29,16 @@ class Nodes:
 
     @classmethod
     def of(cls, model: ModelProto, where: str) -> "Nodes":
-        """Of a model whose inputs have fixed shapes. Raises SystolithError where ONNX Runtime refuses it, or where an
-        output is not of its type."""
+        """Raises SystolithError where ONNX Runtime refuses the model, or where an output is not of its type."""
         nodes = _needed(model)
         _check_zero_points(model, nodes, where)
         stored = _stored(model)
         names = [port.name for port in model.graph.input] + [name for node in nodes for name in node.output]
         types = tensor_types(model, [name for name in dict.fromkeys(names) if name not in stored], where)
         outputs = {port.name for port in model.graph.output}
-        stored_types = {t.name: TensorType(t.data_type, tuple(t.dims)) for t in model.graph.initializer}
-        types |= {name: kind for name, kind in stored_types.items() if name in outputs}
+        types |= {name: kind for name, kind in stored_types(model).items() if name in outputs}
         for port in model.graph.output:
-            if port.name in types:
+            if port.name in types and port.type.HasField("tensor_type"):
                 check_output(port, types[port.name].dtype, where)
         return cls(model, tuple(_without_shape(node, types) for node in nodes), types)
 
@@ -65,25 +64,32 @@ class Nodes:
         return tuple(tuple(name for name in dict.fromkeys(_reads(node)) if name) for node in self.nodes)
 
     @cached_property
+    def constants(self) -> frozenset[int]:
+        """Nodes that make constants."""
+        known, found = _stored(self.model), set()
+        for i, (node, names) in enumerate(zip(self.nodes, self.operands, strict=True)):
+            if known.issuperset(names) and node.op_type not in RANDOM:
+                known.update(node.output)
+                found.add(i)
+        return frozenset(found)
+
+    @cached_property
     def reads(self) -> tuple[tuple[str, ...], ...]:
         """Tensors that each node reads, without constants."""
-        constant = _stored(self.model)
-        for node, names in zip(self.nodes, self.operands, strict=True):
-            if constant.issuperset(names) and "Random" not in node.op_type:
-                constant.update(node.output)
+        constant = _stored(self.model) | {name for i in self.constants for name in self.nodes[i].output}
         return tuple(tuple(name for name in names if name not in constant) for names in self.operands)
 
     @cached_property
     def light(self) -> frozenset[int]:
         """Nodes that each part has for itself: what makes constants, DequantizeLinear, and QuantizeLinear and views of
         the model's inputs."""
-        found: set[int] = set()
+        found = set(self.constants)
         early = set(self.inputs)
         for i, (node, reads) in enumerate(zip(self.nodes, self.reads, strict=True)):
-            if early.issuperset(reads) and node.op_type in ("QuantizeLinear", "DequantizeLinear", *VIEWS):
+            if reads and early.issuperset(reads) and node.op_type in ("QuantizeLinear", "DequantizeLinear", *VIEWS):
                 early.update(node.output)
                 found.add(i)
-            if not reads or node.op_type == "DequantizeLinear":
+            if node.op_type == "DequantizeLinear":
                 found.add(i)
         return frozenset(found)
 
@@ -101,9 +107,26 @@ class Nodes:
                 found.add(name)
         return found
 
-    def is_small(self, name: str) -> bool:
-        """Whether a tensor has 8 bits, and so may go between accelerator and host."""
-        return name in self.types and self.types[name].dtype in EIGHT_BITS
+    @cached_property
+    def small(self) -> frozenset[str]:
+        """Tensors of 8 bits, which may go between accelerator and host."""
+        return frozenset(name for name, kind in self.types.items() if kind.dtype in EIGHT_BITS)
+
+    def readers_of_constant(self, index: int) -> list[int]:
+        """Nodes, no constants themselves, that read what a constant node makes, or what other such nodes make of it."""
+        made = set(self.nodes[index].output)
+        found = []
+        for i, operands in enumerate(self.operands):
+            if made.intersection(operands):
+                if i in self.constants:
+                    made.update(self.nodes[i].output)
+                else:
+                    found.append(i)
+        return found
+
+    def open_operand(self, index: int) -> str | None:
+        """A tensor that a node reads whose shape is not known before the network runs; None if there is none."""
+        return next((name for name in self.reads[index] if name in self.types and self.types[name].fixed is None), None)
 
     @cached_property
     def stored(self) -> frozenset[str]:
@@ -138,7 +161,7 @@ class Nodes:
 
     def _shape(self, name: str) -> tuple[int, ...]:
         if name in self.types:
-            return self.types[name].shape
+            return tuple(1 if size is None else size for size in self.types[name].shape or ())
         return next((tuple(t.dims) for t in self.model.graph.initializer if t.name == name), ())
 
 
@@ -195,10 +218,16 @@ def _reads(node: NodeProto) -> Iterator[str]:
 
 
 def _without_shape(node: NodeProto, types: dict[str, TensorType]) -> NodeProto:
-    """Shape of a tensor is known, and so a Constant: nothing has to wait for the tensor itself."""
-    if node.op_type != "Shape" or node.domain not in ("", "ai.onnx") or node.input[0] not in types:
+    """Shape and Size of a tensor are a Constant if they are known: nothing has to wait for the tensor itself. What
+    depends on data is computed when the network runs."""
+    if node.op_type not in ("Shape", "Size") or node.domain not in ("", "ai.onnx") or node.input[0] not in types:
         return node
-    bounds = {attribute.name: attribute.i for attribute in node.attribute}
-    shape = types[node.input[0]].shape[slice(bounds.get("start"), bounds.get("end"))]
-    value = numpy_helper.from_array(np.array(shape, np.int64))
-    return helper.make_node("Constant", [], node.output, node.name, value=value)
+    kind = types[node.input[0]]
+    sizes: Shape | None = kind.shape
+    if node.op_type == "Shape" and sizes is not None:
+        bounds = {attribute.name: attribute.i for attribute in node.attribute}
+        sizes = sizes[slice(bounds.get("start"), bounds.get("end"))]
+    if sizes is None or None in sizes:
+        return node
+    value = np.array(sizes if node.op_type == "Shape" else prod(kind.fixed or ()), np.int64)
+    return helper.make_node("Constant", [], node.output, node.name, value=numpy_helper.from_array(value))

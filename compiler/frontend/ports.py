@@ -40,7 +40,7 @@ def input_tensor(port: ValueInfoProto, where: str, batch: int) -> FloatInput | Q
 
 def _shape(port: ValueInfoProto, where: str, batch: int) -> tuple[int, ...]:
     if not port.type.tensor_type.HasField("shape"):
-        raise SystolithError(f"{where}: input '{port.name}' must have a shape; the file gives none")
+        raise UnsupportedError(f"{where}: input '{port.name}' must have a shape; the file gives none", port.name)
     shape = []
     for i, dim in enumerate(port.type.tensor_type.shape.dim):
         size = dim.dim_value if dim.HasField("dim_value") else 0
@@ -51,10 +51,10 @@ def _shape(port: ValueInfoProto, where: str, batch: int) -> tuple[int, ...]:
                 f"{where}: input '{port.name}' has batch {size} fixed in the file; batch must be that, not {batch}"
             )
         if size < 1:
-            raise SystolithError(
+            raise UnsupportedError(
                 f"{where}: input '{port.name}' must have a fixed size in dimension {i} "
-                f"(only the first, the batch, may be symbolic), not {dim.dim_param or size!r}"
-            )
+                f"(only the first, the batch, may be symbolic), not {dim.dim_param or size!r}", port.name
+            )  # fmt: skip
         shape.append(size)
     return tuple(shape)
 

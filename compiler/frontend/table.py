@@ -3,20 +3,19 @@
 from collections.abc import Sequence
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from systolith import runtime
 from systolith.compiler.frontend.array import shift
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.tensors import Function, Quantized, Real
+from systolith.runtime import RuntimeRefusal
 
-__all__ = ["INEXACT_PASSES", "function_table", "node_table"]
+__all__ = ["function_table", "node_table"]
 
 OPSET = 17
 """Of models without a node that has one of its own."""
-INEXACT_PASSES = ["DoubleQDQPairsRemover"]
-"""Optimizations that change results: this one makes a scale of its own from two that follow each other."""
 TYPES = {np.dtype(np.int8): TensorProto.INT8, np.dtype(np.uint8): TensorProto.UINT8}
 
 
@@ -113,21 +112,10 @@ class _Model:
         values = np.arange(256, dtype=np.uint8)
         values = values ^ np.uint8(128) if self.x.dtype == np.uint8 else values.view(np.int8)
         try:
-            return _run(self._model(graph), values)
-        except Exception as error:  # Its exceptions have no common base class.
-            raise node.unsupported(f"ONNX Runtime refuses it: {' '.join(str(error).split())[:200]}") from None
+            return runtime.load(self._model(graph).SerializeToString()).run({self.INPUT: values})[result]
+        except RuntimeRefusal as error:
+            raise node.unsupported(f"ONNX Runtime refuses it: {error}") from None
 
     def _model(self, graph) -> ModelProto:
         opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets[:1]))
-
-
-def _run(model: ModelProto, values: NDArray) -> NDArray:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4  # Errors come as exceptions.
-    options.add_session_config_entry("session.qdqisint8allowed", "1")
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, ["CPUExecutionProvider"], disabled_optimizers=INEXACT_PASSES
-    )
-    return np.asarray(session.run(None, {_Model.INPUT: values})[0])

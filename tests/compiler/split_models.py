@@ -239,7 +239,7 @@ def stored() -> Net:
 
 
 def loop() -> Net:
-    """Loop: ONNX Runtime knows no shape of its output, not even the rank."""
+    """Loop, of whose output not even the rank is known: the convolution behind it is the host's."""
     net = Net()
     x = net.real(net.conv(net.image()))
     ports = [_port("i", TensorProto.INT64, []), _port("go", TensorProto.BOOL, []), _port("v", TensorProto.FLOAT, IMAGE)]
@@ -252,7 +252,7 @@ def loop() -> Net:
 
 
 def sequence() -> Net:
-    """A sequence of tensors, which stays on the host."""
+    """A sequence of tensors, which stays on the host, and what reads an element, of which no shape is known."""
     net = Net()
     x = net.real(net.conv(net.image()))
     both = net.node("SequenceConstruct", [x, x])
@@ -279,7 +279,7 @@ MODELS = {
     "island": (island, "AHA"), "passing": (passing, "HAHA"), "skipping": (skipping, "AHA"), "argmax": (argmax, "AH"),
     "moving": (moving, "AH"), "around": (around, "AHA"), "tied": (tied, "AHAHA"), "integers": (integers, "AHA"),
     "topk": (topk, "AH"), "shapes": (shapes, "AHA"), "inputs": (inputs, "AH"), "choice": (choice, "AHA"),
-    "stored": (stored, "AH"), "loop": (loop, "AHA"), "sequence": (sequence, "AHA"), "found": (found, "AH"),
+    "stored": (stored, "AH"), "loop": (loop, "AH"), "sequence": (sequence, "AH"), "found": (found, "AH"),
 }  # fmt: skip
 """Networks by name, and their parts: accelerator and host."""
 

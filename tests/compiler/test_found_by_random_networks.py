@@ -9,6 +9,7 @@ from systolith.compiler.network import compile_network
 from systolith.config import PRESETS
 from systolith.errors import UnsupportedError
 from systolith.sim.check import check
+from systolith.sim.inputs import random_inputs
 from systolith.sim.model_writer import ModelWriter
 from systolith.sim.run import run
 
@@ -27,8 +28,7 @@ def test_batches_of_inputs_differ():
         x = writer.dequantize(writer.input(name, np.int8, (batch, 3, 4, 4)), SCALE, ZERO)
         writer.output(writer.quantize(writer.node("Tanh", [x]), 0.01, ZERO), np.int8, (batch, 3, 4, 4))
     program = compile_network(writer.model(), PRESETS["tiny4"], strict=True)
-    rng = np.random.default_rng(0)
-    inputs = {port.name: rng.integers(-128, 128, port.shape).astype(np.int8) for port in program.inputs}
+    inputs = random_inputs(program, 0)
     outputs, _ = run(program, inputs, PRESETS["tiny4"], "isa")
     assert check(program, inputs, outputs).passed
 

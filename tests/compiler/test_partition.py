@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from split_models import IMAGE, MODELS, Net, layernorms
+from split_models import CHANNELS, IMAGE, MODELS, SIZE, Net, layernorms
 
 from systolith import PRESETS, SystolithError
 from systolith.compiler import network as compiler
@@ -35,7 +35,8 @@ def test_parts_compute_the_whole(name):
     network = compile_network(model, TINY)
     assert sides(network) == expected
     for part in network.parts:
-        onnx.checker.check_model(part.model, full_check=True)
+        if all(port.shape is not None for port in part.outputs):  # The checker wants a rank.
+            onnx.checker.check_model(part.model, full_check=True)
         assert isinstance(part, Program) or part.nodes
     for seed in range(3):
         inputs = random_inputs(network, seed)
@@ -43,14 +44,20 @@ def test_parts_compute_the_whole(name):
         theirs = reference.run(model, inputs)
         assert list(outputs) == list(theirs)
         assert [(port.name, port.shape, port.dtype) for port in network.outputs] == [
-            (key, (4, 0) if name == "found" and value.dtype == np.int64 else value.shape, value.dtype.name)
-            for key, value in theirs.items()
+            (key, _known(name, value), value.dtype.name) for key, value in theirs.items()
         ]
         found = check(network, inputs, outputs)
         assert found.passed, (seed, found)
         assert report["macs"] == sum(layer["macs"] for part in network.programs for layer in part.meta["layers"]) > 0
         assert report["dram_bytes"]["read"] > 0
         assert len(report["host"]) == len(network.host_nodes)
+
+
+def _known(name: str, value: np.ndarray) -> tuple[int | None, ...] | None:
+    """The shape of an output that is known before the network runs."""
+    if name in ("loop", "sequence"):
+        return None
+    return (4, None) if name == "found" and value.dtype == np.int64 else value.shape
 
 
 @pytest.mark.parametrize("name", ["end", "middle", "passing"])
@@ -156,14 +163,38 @@ def test_imports_do_not_grow_with_the_nodes_on_the_host(monkeypatch):
     calls = []
     imports = partitions.import_model
 
-    def counted(*arguments):
+    def counted(*arguments, **more):
         calls.append(arguments)
-        return imports(*arguments)
+        return imports(*arguments, **more)
 
     monkeypatch.setattr(partitions, "import_model", counted)
     network = compile_network(layernorms(12).model(), TINY)
     assert sides(network) == "AH" * 12 + "A"
     assert len(calls) <= 2 * 13
+
+
+def test_imports_do_not_grow_with_the_nodes_that_are_refused(monkeypatch):
+    """Nodes that the front end knows, and refuses as they are: one walk finds them all."""
+    calls = []
+    imports = partitions.import_model
+
+    def counted(*arguments, **more):
+        calls.append(arguments)
+        return imports(*arguments, **more)
+
+    monkeypatch.setattr(partitions, "import_model", counted)
+    net = Net()
+    x = net.image()
+    for _ in range(6):
+        slopes = net.constant(net.rng.uniform(0.1, 1, (1, CHANNELS, SIZE, SIZE)).astype(np.float32))
+        x = net.small(net.node("Mul", [net.real(net.conv(x)), slopes]))
+    net.floats(net.conv(x), IMAGE)
+    network = compile_network(net.model(), TINY)
+    assert sides(network) == "AH" * 6 + "A"
+    assert len(calls) == 1 + 7
+    inputs = random_inputs(network, 4)
+    outputs, _ = run(network, inputs, TINY, "isa")
+    assert check(network, inputs, outputs).passed
 
 
 def test_a_batch_left_open():
@@ -192,28 +223,7 @@ def test_input_for_the_host_alone():
     assert check(network, inputs, outputs).passed
 
 
-def test_shapes_for_the_accelerator_do_not_depend_on_data():
-    """Rows cut off behind the first one that has a large value."""
-    net = Net()
-    x = net.real(net.conv(net.image()))
-    large = net.node("Greater", [net.node("ReduceMax", [x], keepdims=0), net.constant(np.float32(1))])
-    rows = net.node("Add", [net.node("Cast", [large], to=TensorProto.INT64), net.constant(np.array([2], np.int64))])
-    first, axes = (net.constant(np.array([number], np.int64)) for number in (0, 2))
-    y = net.node("Slice", [x, first, rows, axes])
-    net.floats(net.conv(net.small(y)), [1, 4, "rows", 6])
-    network = compile_network(net.model(), TINY)
-    inputs = random_inputs(network, 1)
-    for backend in ("golden", "isa"):
-        message = (
-            r"Tensor 'quantizelinear_\d+_out' must have shape \(1, 4, 2, 6\), .* not \(1, 4, 3, 6\): shapes between"
-        )
-        with pytest.raises(SystolithError, match=message):
-            run(network, inputs, TINY, backend)
-        outputs, _ = run(network, {"x": inputs["x"] * 0}, TINY, backend)
-        assert next(iter(outputs.values())).shape == (1, 4, 2, 6)
-
-
-@pytest.mark.parametrize("kind", [TensorProto.STRING, TensorProto.BFLOAT16, TensorProto.INT4])
+@pytest.mark.parametrize("kind", [TensorProto.BFLOAT16, TensorProto.INT4])
 def test_inputs_that_no_array_holds(kind):
     net = Net()
     net.floats(net.conv(net.image()), IMAGE)
@@ -311,3 +321,22 @@ def test_what_a_configuration_has_no_room_for_runs_on_the_host():
     assert check(network, inputs, outputs).passed
     with pytest.raises(SystolithError, match="all nodes must run on the accelerator, and 2 cannot: GlobalAveragePool"):
         compile_network(model, TINY, strict=True)
+
+
+def test_an_input_of_any_length_for_the_host_alone():
+    """Token numbers, as many as there are: only the rows that they choose are summed."""
+    net = Net()
+    net.inputs.append(helper.make_tensor_value_info("tokens", TensorProto.INT64, [1, "length"]))
+    rows = net.constant(net.rng.normal(size=(10, 8)).astype(np.float32))
+    total = net.node("ReduceSum", [net.node("Gather", [rows, "tokens"]), net.constant(np.array([1], np.int64))],
+                     keepdims=0)  # fmt: skip
+    net.floats(net.matmul(net.small(total), 8), [1, 8])
+    network = compile_network(net.model(), TINY)
+    assert sides(network) == "HA"
+    assert network.inputs[0].shape == (1, None)
+    for length in (1, 5):
+        inputs = {"tokens": np.arange(length).reshape(1, -1)}
+        outputs, _ = run(network, inputs, TINY, "isa")
+        assert check(network, inputs, outputs).passed
+    with pytest.raises(SystolithError, match=r"Input 'tokens' must have shape \(1, \?\), not \(2, 1\)"):
+        run(network, {"tokens": np.zeros((2, 1), np.int64)}, TINY, "isa")

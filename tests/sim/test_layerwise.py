@@ -25,7 +25,8 @@ def test_chains_are_equal_and_every_layer_is_compared():
         model, inputs = chain(seed)
         graph = import_model(model)
         checks = compare_layers(model, graph, inputs)
-        assert {check.output for check in checks} == {layer.output for layer in graph.layers}
+        dequantized = {port.name for port in graph.outputs if port.dtype == "float32"}
+        assert {check.output for check in checks} == {layer.output for layer in graph.layers} | dequantized
         assert all(check.passed and check.promised and check.elements for check in checks)
 
 

@@ -1,0 +1,50 @@
+"""Names of tensors that the compiler may make itself: the model's own ones of that form get an apostrophe.
+
+The front end appends a colon and more to a tensor's name for what it makes of it, and passes a dot and more. A tensor
+that is called so already, as "up:0" beside "up", is renamed before it is read; an output keeps its name behind an
+Identity.
+"""
+
+from collections.abc import Mapping
+
+from onnx import GraphProto, ModelProto, helper
+
+__all__ = ["keep_names_apart"]
+
+MARKS = ":."
+
+
+def keep_names_apart(model: ModelProto) -> None:
+    """Rename what nodes make whose name is that of another tensor, a mark and more."""
+    graph = model.graph
+    made = [name for node in graph.node for name in node.output if name]
+    known = {*made, *(port.name for port in graph.input)}
+    renamed: dict[str, str] = {}
+    for name in made:
+        if any(name[:i] in known for i, letter in enumerate(name) if letter in MARKS):
+            renamed[name] = _free(f"{name}'", known)
+            known.add(renamed[name])
+    if not renamed:
+        return
+    _rename(graph, renamed)
+    for port in graph.output:
+        if port.name in renamed:
+            graph.node.append(helper.make_node("Identity", [renamed[port.name]], [port.name], port.name))
+
+
+def _free(name: str, known: set[str]) -> str:
+    while name in known:
+        name += "'"
+    return name
+
+
+def _rename(graph: GraphProto, renamed: Mapping[str, str]) -> None:
+    """In all nodes, those of graphs in attributes included; outputs of such a graph as well, those of the model not."""
+    for node in graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                _rename(inner, renamed)
+                for port in inner.output:
+                    port.name = renamed.get(port.name, port.name)

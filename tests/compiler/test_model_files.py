@@ -1,0 +1,157 @@
+"""What tools leave in ONNX files: stale shapes, sparse constants, names of any kind, inputs that are left out."""
+
+import numpy as np
+import pytest
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from split_models import IMAGE, Net
+
+from systolith import PRESETS, SystolithError
+from systolith.compiler.frontend.file import read_model
+from systolith.compiler.network import compile_network
+from systolith.sim import reference
+from systolith.sim.check import check
+from systolith.sim.inputs import random_inputs
+from systolith.sim.run import run
+
+TINY = PRESETS["tiny4"]
+
+
+def is_right(source: bytes, exact: bool = False) -> None:
+    """The network computes on isa what the model does under ONNX Runtime."""
+    network = compile_network(source, TINY)
+    inputs = random_inputs(network, 1)
+    outputs, _ = run(network, inputs, TINY, "isa")
+    assert check(network, inputs, outputs).passed
+    for name, values in reference.run(source, inputs, "all" if exact else "none").items():
+        assert outputs[name].shape == values.shape
+        assert np.allclose(outputs[name], values, atol=0 if exact else 0.051)
+
+
+def convolutions() -> Net:
+    net = Net()
+    net.floats(net.conv(net.conv(net.image())), IMAGE)
+    return net
+
+
+def test_shapes_that_are_out_of_date():
+    proto = ModelProto.FromString(convolutions().model())
+    for node in proto.graph.node:
+        proto.graph.value_info.append(helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, [1, 9, 9, 7]))
+    proto.graph.output[0].type.tensor_type.shape.dim[2].dim_value = 11
+    network = compile_network(proto.SerializeToString(), TINY)
+    assert network.outputs[0].shape == tuple(IMAGE)
+
+
+@pytest.mark.parametrize("host", [False, True])
+def test_outputs_without_a_shape(host):
+    net = Net()
+    x = net.real(net.conv(net.image()))
+    y = net.node("Softmax", [x], axis=1) if host else x
+    net.outputs.append(helper.make_tensor_value_info(y, TensorProto.FLOAT, None))
+    is_right(net.model())
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_sparse_constants(columns):
+    """Sparse weights, with the places of their values as numbers or as rows of coordinates."""
+    net = convolutions()
+    proto = ModelProto.FromString(net.model())
+    dense = next(tensor for tensor in proto.graph.initializer if "weights" in tensor.name)
+    values = numpy_helper.to_array(dense).copy()
+    values[np.abs(values) < 90] = 0
+    dense.CopyFrom(numpy_helper.from_array(values, dense.name))
+    expected = proto.SerializeToString()
+    places = np.argwhere(values) if columns else np.flatnonzero(values)
+    sparse = helper.make_sparse_tensor(
+        numpy_helper.from_array(values[values != 0], dense.name),
+        numpy_helper.from_array(places.astype(np.int64), "places"), values.shape,
+    )  # fmt: skip
+    proto.graph.initializer.remove(dense)
+    proto.graph.sparse_initializer.append(sparse)
+    found = read_model(proto.SerializeToString())
+    assert not found.graph.sparse_initializer
+    networks = [compile_network(source, TINY) for source in (expected, proto.SerializeToString())]
+    inputs = random_inputs(networks[0], 1)
+    mine, theirs = (next(iter(run(network, inputs, TINY, "isa")[0].values())) for network in networks)
+    assert np.array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize(("dims", "place", "message"), [
+    ((4, 4, 3, 3), 144, "sparse constant 'w' cannot be read|not valid ONNX"),
+    ((1 << 20, 1 << 20), 3, "must have fewer than 268435456 elements"),
+])  # fmt: skip
+def test_sparse_constants_that_do_not_fit(dims, place, message):
+    proto = ModelProto.FromString(convolutions().model())
+    sparse = helper.make_sparse_tensor(
+        numpy_helper.from_array(np.array([3], np.int8), "w"),
+        numpy_helper.from_array(np.array([place], np.int64), "places"), dims,
+    )  # fmt: skip
+    proto.graph.sparse_initializer.append(sparse)
+    with pytest.raises(SystolithError, match=message):
+        read_model(proto.SerializeToString())
+
+
+SUFFIXES = (":0", ":0:0", ":channels", ":quantized", ".rows", ".ordered", ".part", ":output")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_names_that_the_compiler_makes_too(suffix):
+    """Every tensor has a neighbour whose name is its own and `suffix`, outputs and what a branch reads among them."""
+    net = Net()
+    x = net.image()
+    y = net.node("Resize", [net.real(net.conv(x)), "", net.constant(np.array([1, 1, 2, 2], np.float32))])
+    y = net.small(y)
+    z = net.small(net.node("MaxPool", [net.real(y)], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 0, 0]))
+    net.output(net.real(net.conv(y)), np.float32, [1, 4, 12, 12])
+    net.output(net.real(net.add(net.conv(z), x)), np.float32, IMAGE)
+    made = [node.output[0] for node in net.nodes]
+    for i, name in enumerate(made[::2]):  # Every second is called after the one before it.
+        other = f"{made[2 * i - 1] if i else 'x'}{suffix}"
+        for node in net.nodes:
+            node.input[:] = [other if n == name else n for n in node.input]
+            node.output[:] = [other if n == name else n for n in node.output]
+        for port in net.outputs:
+            port.name = other if port.name == name else port.name
+    is_right(net.model(), exact=True)
+
+
+def test_names_inside_branches():
+    """A tensor that only a branch reads is renamed there, too."""
+    net = Net()
+    x = net.real(net.conv(net.image()))
+    net.nodes.append(helper.make_node("Softmax", [x], [f"{x}:0"], "soft", axis=1))
+    port = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("a", "b")]
+    then = helper.make_graph([helper.make_node("Relu", [f"{x}:0"], ["a"])], "then", [], port[:1])
+    other = helper.make_graph([helper.make_node("Neg", [f"{x}:0"], ["b"])], "else", [], port[1:])
+    yes = net.node("Greater", [net.node("ReduceSum", [x], keepdims=0), net.constant(np.float32(0))])
+    net.output(net.node("If", [yes], then_branch=then, else_branch=other), np.float32, IMAGE)
+    is_right(net.model())
+
+
+@pytest.mark.parametrize(("op", "position", "refused"), [
+    ("Max", 1, True), ("Sum", 1, True), ("Concat", 1, True), ("Add", 1, True), ("Clip", 1, False), ("Relu", 0, True),
+])  # fmt: skip
+def test_inputs_that_are_left_out(op, position, refused):
+    net = Net()
+    x = net.real(net.conv(net.image()))
+    inputs = [x, x, net.constant(np.float32(1))][: 3 if op == "Clip" else position + 1]
+    inputs[position] = ""
+    y = net.node(op, inputs, **({"axis": 1} if op == "Concat" else {}))
+    net.outputs.append(helper.make_tensor_value_info(y, TensorProto.FLOAT, None))
+    if refused:
+        with pytest.raises(SystolithError, match=rf"^model: {op} '.*': input {position} must be there; its name is"):
+            read_model(net.model())
+    else:
+        read_model(net.model())
+
+
+def test_inputs_that_are_left_out_in_a_branch():
+    net = Net()
+    x = net.real(net.conv(net.image()))
+    port = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("a", "b")]
+    then = helper.make_graph([helper.make_node("Max", [x, ""], ["a"])], "then", [], port[:1])
+    other = helper.make_graph([helper.make_node("Neg", [x], ["b"])], "else", [], port[1:])
+    yes = net.constant(np.array(True))
+    net.output(net.node("If", [yes], then_branch=then, else_branch=other), np.float32, IMAGE)
+    with pytest.raises(SystolithError, match=r"^model: Max 'a': input 1 must be there"):
+        compile_network(net.model(), TINY)
