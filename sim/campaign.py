@@ -138,9 +138,10 @@ def run_case(seed: int, backend: str = "rtl") -> Verdict:
         return Verdict(seed, "FAILED", case.config.name, message=f"{type(error).__name__}: {error}")
     cycles = report["cycles"] or 0
     if not found.passed:
-        message = f"{found.golden} elements differ from golden, {found.onnxruntime} from ONNX Runtime"
+        counts = f"{found.golden} elements differ from golden, {found.onnxruntime} from ONNX Runtime"
+        message = f"{counts}, {found.host} of host parts from the whole model"
         return Verdict(seed, "FAILED", case.config.name, cycles, message)
-    kind = "golden only" if found.onnxruntime is None else "one step" if found.notes else "equal"
+    kind = "golden only" if found.onnxruntime is None else "one step" if found.rounding else "equal"
     return Verdict(seed, kind, case.config.name, cycles)
 
 

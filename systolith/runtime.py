@@ -103,13 +103,14 @@ class Session:
         self.inputs = tuple(Port(name, kind, tuple(shape)) for name, kind, shape in inputs)
         self.outputs = tuple(Port(name, kind, tuple(shape)) for name, kind, shape in outputs)
 
-    def run(self, inputs: Mapping[str, Any], names: Sequence[str] | None = None,
+    def run(self, inputs: Mapping[str, Any], names: Sequence[str] | None = None, memory: int | None = None,
             seconds: float | None = None) -> dict[str, Any]:  # fmt: skip
-        """Outputs (those of `names`) by name. Raises RuntimeRefusal, also if it takes more than `seconds`."""
+        """Outputs (those of `names`) by name. Raises RuntimeRefusal, also if it takes more than that memory, in bytes,
+        or time."""
         wanted = [port.name for port in self.outputs] if names is None else list(names)
         if _PROCESS.process is None or _PROCESS.process.poll() is not None or _PROCESS.process.pid != self.pid:
             self.pid, (self.number, *_) = _PROCESS.ask("load", *self.arguments)
-        _, results = _PROCESS.ask("run", self.number, wanted, dict(inputs), seconds=seconds)
+        _, results = _PROCESS.ask("run", self.number, wanted, dict(inputs), memory, seconds=seconds)
         return dict(zip(wanted, results, strict=True))
 
     def __del__(self):

@@ -42,9 +42,10 @@ class _Server:
         self.sessions[self.count] = session
         return self.count, _ports(session.get_inputs()), _ports(session.get_outputs())
 
-    def run(self, number: int, names: Sequence[str], inputs: dict[str, Any]) -> list[Any]:
-        """Outputs of a session."""
-        return list(self.sessions[number].run(names, inputs))
+    def run(self, number: int, names: Sequence[str], inputs: dict[str, Any], memory: int | None) -> list[Any]:
+        """Outputs of a session. Computing them may take that `memory`."""
+        with _memory(memory):
+            return list(self.sessions[number].run(names, inputs))
 
     def optimized(self, model: bytes, level: str, disabled: Sequence[str]) -> bytes:
         """The model that ONNX Runtime makes of a model and runs."""

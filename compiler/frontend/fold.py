@@ -5,14 +5,19 @@ from math import prod
 import numpy as np
 import onnx
 from onnx import AttributeProto, helper, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
+from systolith import runtime
 from systolith.compiler.frontend.dense import LARGEST
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.tensors import Constant, DequantizedConstant, Tensor
+from systolith.runtime import RuntimeRefusal
 
 __all__ = ["RANDOM", "fold", "shape", "size"]
 
+OPSET = 17
+"""Of a node of another domain."""
+MEMORY, SECONDS = 1 << 30, 60
+"""What computing one may take."""
 KEPT = ("QuantizeLinear", "DequantizeLinear", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 """What knows constants by itself, and keeps dequantized ones as the integers they are."""
 RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
@@ -21,7 +26,7 @@ RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "Rando
 
 def fold(node: Node, inputs: list[Tensor | None]) -> list[Tensor] | None:
     """The outputs of the node if they are constants, else None."""
-    if node.op in (*KEPT, *RANDOM) or node.proto.domain not in ("", "ai.onnx"):
+    if node.op in (*KEPT, *RANDOM):
         return None
     given = [x for x in inputs if x is not None]
     if not given or not all(isinstance(x, Constant | DequantizedConstant) for x in given):
@@ -30,15 +35,26 @@ def fold(node: Node, inputs: list[Tensor | None]) -> list[Tensor] | None:
         return None
     arrays = [_values(x) if isinstance(x, Constant | DequantizedConstant) else None for x in inputs]
     model = _model(node, arrays)
-    _check_size(node, model)
+    if node.proto.domain in ("", "ai.onnx"):
+        _check_size(node, model)
+    return [Constant(y) for y in _computed(node, model)]
+
+
+def _computed(node: Node, model: onnx.ModelProto) -> list[np.ndarray]:
+    """What ONNX Runtime makes of the node. Raises UnsupportedError if it does not know the operator for these types, or
+    if what comes out is no array of numbers."""
     try:
-        with np.errstate(all="ignore"):
-            results = ReferenceEvaluator(model).run(None, {})
-    except Exception as error:  # The evaluator's exceptions have no common base class.
-        raise node.error(f"constants cannot be computed: {' '.join(str(error).split())[:200]}") from None
-    if not all(isinstance(y, np.ndarray | np.generic) for y in results):
-        raise node.unsupported("outputs must be tensors")
-    return [Constant(np.asarray(y)) for y in results]
+        session = runtime.load(model.SerializeToString(), "none")
+    except RuntimeRefusal as error:
+        raise node.unsupported(f"constants cannot be computed: {error}") from None
+    try:
+        results = session.run({}, memory=MEMORY, seconds=SECONDS)
+    except RuntimeRefusal as error:
+        raise node.error(f"constants cannot be computed: {error}") from None
+    arrays = [results[name] if name else np.zeros(()) for name in node.proto.output]
+    if not all(isinstance(y, np.ndarray) and y.dtype != object for y in arrays):
+        raise node.unsupported("outputs must be tensors of numbers")
+    return arrays
 
 
 def shape(node: Node, inputs: list[Tensor | None]) -> Tensor:
@@ -74,7 +90,10 @@ def _model(node: Node, arrays: list[np.ndarray | None]) -> onnx.ModelProto:
     proto.input.extend(names)
     outputs = [onnx.ValueInfoProto(name=name) for name in node.proto.output if name]
     graph = helper.make_graph([proto], "constants", [], outputs, stored)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", node.opset)])
+    opsets = [helper.make_opsetid("", node.opset)]
+    if node.proto.domain not in ("", "ai.onnx"):
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(node.proto.domain, 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets[:1]))
 
 
 def _check_size(node: Node, model: onnx.ModelProto) -> None:
