@@ -11,10 +11,12 @@ from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.parts import append_parts
 from systolith.compiler.frontend.table import function_table
 from systolith.compiler.frontend.tensors import Function, Mapped, Quantized, Sum
-from systolith.compiler.ir import Add, Map, Multiply
+from systolith.compiler.ir import Add, Conv, Map, Multiply
 from systolith.numerics import add_constants, output_scale
 
 __all__ = ["emit"]
+
+TINY = float(np.finfo(np.float32).tiny)
 
 
 def emit(
@@ -33,22 +35,42 @@ def emit(
 
 
 def _emit_sum(x: Sum, scale: np.float32, zero_point: int, dtype: np.dtype, name: str, layers: Layers) -> Quantized:
-    with np.errstate(over="ignore", under="ignore"):
-        factor = np.broadcast_to(output_scale(float(x.x_scale), x.w_scale, float(scale)), x.layer.bias.shape)
-    _require_normal(x.node, "x_scale * w_scale / y_scale", factor)
-    off = 0.0 if x.rounding is None else float(np.max(x.rounding * factor))
-    if off > 0.5:
-        raise x.node.unsupported(
-            f"bias must be within half a step of the output when it is rounded to x_scale * w_scale, not {off:.3g} off"
-        )
     low, high = _limits(x, scale, zero_point)
-    layer = replace(x.layer, output=name, scale=np.ascontiguousarray(factor), zero_point=zero_point, low=low, high=high)
+    layer = replace(_requantized(x, scale), output=name, zero_point=zero_point, low=low, high=high)
     array = Array(name, x.dims, dtype, scale, zero_point, image_roles(x.dims))
     if x.parts:
         append_parts(layer, x.parts, array, layers)
     else:
         layers.append((layer, array))
     return Quantized(array, x.view, dtype)
+
+
+def _requantized(x: Sum, scale: np.float32) -> Conv:
+    """The layer with its factors, for an output of that scale. A channel that is constant has its result as bias."""
+    with np.errstate(over="ignore", under="ignore"):
+        factor = output_scale(float(x.x_scale), x.w_scale, float(scale))
+    ratio = float(x.x_scale) * x.w_scale.astype(np.float64) / float(scale)
+    shape = x.layer.bias.shape
+    factor, ratio = np.broadcast_to(factor, shape), np.broadcast_to(ratio, shape)
+    off = 0.0 if x.rounding is None else float(np.max(x.rounding * ratio))
+    if not off <= 0.5:
+        raise x.node.unsupported(
+            f"bias must be within half a step of the output when it is rounded to x_scale * w_scale, not {off:.3g} off"
+        )
+    # No accumulator reaches half a step where the ratio is that small.
+    real = np.where((ratio >= 0) & (ratio < TINY), 0.0, np.nan)
+    if x.constant is not None:
+        real = np.where(np.isnan(x.constant), real, x.constant)
+    constant = ~np.isnan(real)
+    _require_normal(x.node, "x_scale * w_scale / y_scale", factor[~constant])
+    with np.errstate(over="ignore"):
+        steps = np.clip(np.rint(real.astype(np.float32) / scale), -512, 512)
+    return replace(
+        x.layer,
+        weights=np.where(constant[:, None, None, None], np.int8(0), x.layer.weights),
+        bias=np.where(constant, steps, x.layer.bias).astype(np.int32),
+        scale=np.where(constant, np.float32(1), factor),
+    )
 
 
 def _emit_map(x: Mapped, scale: np.float32, zero_point: int, dtype: np.dtype, name: str, layers: Layers) -> Quantized:
@@ -106,7 +128,7 @@ def _emit_table(
 
 
 def _require_normal(node: Node, name: str, factor: np.ndarray) -> None:
-    normal = np.isfinite(factor) & (factor >= np.finfo(np.float32).tiny)
+    normal = np.isfinite(factor) & (factor >= TINY)
     if not normal.all():
         raise node.unsupported(f"{name} must be a normal positive float32, not {factor[~normal][0]}")
 

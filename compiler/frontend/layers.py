@@ -168,12 +168,10 @@ def dequantized(node: Node, tensor: Tensor | None, axis: int) -> Weights:
         raise node.unsupported(f"weights must be a dequantized int8 constant, not {describe(tensor)}")
     if tensor.scale.ndim and tensor.axis != axis:
         raise node.unsupported(f"weights must have their scales along the output axis {axis}, not along {tensor.axis}")
-    return Weights(_whole(node, tensor.values, tensor.scale, tensor.zero_point, axis), tensor.scale)
+    return _weights(node, tensor.values, tensor.scale, tensor.zero_point, axis)
 
 
-def _whole(
-    node: Node, values: NDArray, scale: NDArray[np.float32], zero_point: NDArray, axis: int
-) -> NDArray[np.int16]:
+def _weights(node: Node, values: NDArray, scale: NDArray[np.float32], zero_point: NDArray, axis: int) -> Weights:
     """int8 or uint8 weights without their zero point (one, or one for each index of `axis`)."""
     if values.dtype not in (np.int8, np.uint8):
         raise node.unsupported(f"weights must be int8 or uint8, not {values.dtype}")
@@ -190,7 +188,9 @@ def _whole(
             f"weights of shape {values.shape} must have one zero point or one for each index of axis {axis}"
         )
     along = [-1 if i == axis and zero_point.size > 1 else 1 for i in range(values.ndim)]
-    return values.astype(np.int16) - zero_point.reshape(along)
+    if (bad := ~(np.isfinite(scale) & (scale >= 0))).any():
+        raise node.unsupported(f"weights must have finite scales of at least 0, not {scale[bad].flat[0]}")
+    return Weights(values.astype(np.int16) - zero_point.reshape(along), scale)
 
 
 def _quantized_operands(
@@ -213,7 +213,7 @@ def _quantized_operands(
     if values.ndim <= axis:
         raise node.error(f"weights must have more than {axis} dimensions, not shape {values.shape}")
     scales = scale_of(node, w_scale, f"{w_name}_scale")
-    weights = Weights(_whole(node, values, scales, constant(node, w_zero, f"{w_name}_zero_point"), axis), scales)
+    weights = _weights(node, values, scales, constant(node, w_zero, f"{w_name}_zero_point"), axis)
     scale, zero_point = scale_of(node, y_scale, "y_scale"), constant(node, y_zero, "y_zero_point")
     return x, weights, (scale, zero_point), bias
 

@@ -37,11 +37,11 @@ def global_max_pool(node: Node, inputs: list[Tensor | None], layers: Layers) -> 
     return same_kind(inputs[0], maximum(node, x, window, dims, view, layers))
 
 
-def average_pool(node: Node, inputs: list[Tensor | None], quantized: bool = False) -> Mapped:
-    """AveragePool of a dequantized tensor, before its QuantizeLinear; with `quantized` as a QLinearAveragePool.
+def average_pool(node: Node, inputs: list[Tensor | None]) -> Mapped:
+    """AveragePool of a dequantized tensor, before its QuantizeLinear.
 
-    They differ where ceil_mode adds windows that stick out, and pads are counted: ONNX does not count what sticks out,
-    ONNX Runtime's QLinearAveragePool does, and takes the place of AveragePool. So AveragePool is refused there.
+    With count_include_pad the pads that the node names count, not what sticks out of them with ceil_mode. So says ONNX,
+    and ONNX Runtime's float32 kernel. Its QLinearAveragePool, which takes that one's place, counts all of the window.
     """
     attributes = node.attributes(**WINDOW, count_include_pad=0)
     x = dequantized(node, inputs[0])
@@ -49,10 +49,7 @@ def average_pool(node: Node, inputs: list[Tensor | None], quantized: bool = Fals
     _refuse_empty(node, window, x.shape[2:])
     if not attributes["count_include_pad"]:
         return average(node, x, window, dims, view)
-    pads = geometry(node, attributes, _sizes(node, x), attributes["kernel_shape"]).pads
-    if not quantized and any(more > given for more, given in zip(window.pads, pads, strict=True)):
-        raise node.unsupported("attributes 'ceil_mode' and 'count_include_pad' must not both be 1 for this size")
-    return average(node, x, window, dims, view, window.pads)
+    return average(node, x, window, dims, view, _pads(node, x, attributes))
 
 
 def global_average_pool(node: Node, inputs: list[Tensor | None]) -> Mapped:
@@ -99,6 +96,11 @@ def pool_windows(node: Node, x: Quantized, attributes: dict[str, Any]) -> tuple[
         window = _rounded_up(window, (height, width))
     dims, view = bind_image(node, x, x.shape[1], window.output_size(height, width))
     return window, dims, view
+
+
+def _pads(node: Node, x: Quantized, attributes: dict[str, Any]) -> tuple[int, int, int, int]:
+    """The pads that the node names."""
+    return geometry(node, attributes, _sizes(node, x), attributes["kernel_shape"]).pads
 
 
 def dequantized(node: Node, tensor: Tensor | None) -> Quantized:

@@ -99,15 +99,12 @@ def integers(node: Node, tensor: Tensor | None, name: str) -> list[int]:
 
 
 def scale_of(node: Node, tensor: Tensor | None, name: str) -> NDArray[np.float32]:
-    """Scales of an input: float32, positive and finite; a scalar, or 1-D."""
+    """Scales of an input: float32; a scalar, or 1-D."""
     scale = constant(node, tensor, name)
     if scale.dtype != np.float32:
         raise node.unsupported(f"input '{name}' must be float32, not {scale.dtype}")
     if scale.ndim > 1:
         raise node.unsupported(f"input '{name}' must be a scalar or 1-D, not of shape {scale.shape}")
-    if not (np.isfinite(scale) & (scale > 0)).all():
-        bad = scale[~(np.isfinite(scale) & (scale > 0))].flat[0]
-        raise node.error(f"input '{name}' must be positive and finite, not {bad}")
     return scale.reshape(()) if scale.size == 1 else scale
 
 
@@ -119,6 +116,8 @@ def activation_parameters(node: Node, scale: NDArray, zero_point: NDArray) -> tu
         )
     if zero_point.dtype not in EIGHT_BITS:
         raise node.unsupported(f"an activation must be int8 or uint8, not {zero_point.dtype}")
+    if not (np.isfinite(scale) and scale >= np.finfo(np.float32).tiny):
+        raise node.unsupported(f"the scale of an activation must be a normal positive float32, not {scale}")
     return np.float32(scale), int(zero_point.reshape(-1)[0]) - shift(zero_point.dtype)
 
 

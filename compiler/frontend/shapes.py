@@ -107,13 +107,20 @@ def _reshaped(node: Node, x: Tensor, shape: tuple[int, ...]) -> Tensor:
     if isinstance(x, Constant):
         return Constant(x.values.reshape(shape))
     if isinstance(x, DequantizedConstant):
-        if x.scale.ndim:
-            raise node.error("constant with a scale for each channel must not be reshaped")
-        return replace(x, values=x.values.reshape(shape), axis=0)
+        axis = _kept(x.shape, x.axis, shape) if x.scale.ndim else 0
+        if axis is None:
+            return Constant(x.real.reshape(shape))
+        return replace(x, values=x.values.reshape(shape), axis=axis)
     view = x.view.reshape(shape)
     if view is None:
         raise node.unsupported(f"shape {x.shape} to {shape} must be a change of view; this one moves data")
     return viewed(x, view)
+
+
+def _kept(shape: tuple[int, ...], axis: int, other: tuple[int, ...]) -> int | None:
+    """The axis of the `other` shape that is this one, None where there is none."""
+    found = [i for i, n in enumerate(other) if n == shape[axis] and prod(other[:i]) == prod(shape[:axis])]
+    return found[0] if found else None
 
 
 def _present(node: Node, inputs: list[Tensor | None]) -> Tensor:
