@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.compiler.frontend.activation import clip, relu
+from systolith.compiler.frontend.activation import LIMITS, limited
 from systolith.compiler.frontend.images import rebased
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.tensors import Constant, Function, Quantized, Real, Sum
@@ -39,13 +39,12 @@ def is_affine(x: Function | Real) -> bool:
 
 def affine(x: Function | Real) -> Sum:
     """The function as a layer before its QuantizeLinear. Raises UnsupportedError for one that is not linear."""
-    if isinstance(x, Function) and x.node.op in ("Relu", "Clip"):
-        first, *bounds = x.arguments
-        assert isinstance(first, Function | Real)
-        limits = [Constant(bound) if isinstance(bound, np.ndarray) else None for bound in bounds]
-        limited = (relu if x.node.op == "Relu" else clip)(x.node, [affine(first), *limits])
-        assert isinstance(limited, Sum)
-        return limited
+    if isinstance(x, Function) and x.node.op in LIMITS and len(_variable(x)) == 1:
+        total = limited(x.node, [
+            affine(y) if isinstance(y, Function | Real) else None if y is None else Constant(y) for y in x.arguments
+        ])  # fmt: skip
+        assert isinstance(total, Sum)
+        return total
     assert isinstance(x, Function)
     source = x.leaf.quantized.array
     assert source.roles is not None and source.scale is not None
@@ -153,7 +152,7 @@ def _line(x: Function | Real) -> tuple[NDArray, NDArray]:
     """Gain and shift of the whole function."""
     if isinstance(x, Real):
         return np.ones(()), np.zeros(())
-    variable = [i for i, argument in enumerate(x.arguments) if isinstance(argument, Function | Real)]
+    variable = _variable(x)
     if x.node.op not in LINEAR or len(variable) != 1:
         raise x.node.unsupported("must be linear to be computed together with a constant for each channel")
     constants = [argument if isinstance(argument, np.ndarray) else None for argument in x.arguments]
@@ -162,6 +161,11 @@ def _line(x: Function | Real) -> tuple[NDArray, NDArray]:
     assert isinstance(inner, Function | Real)
     before, offset = _line(inner)
     return gain * before, gain * offset + shift
+
+
+def _variable(x: Function) -> list[int]:
+    """Positions of the arguments that are no constants."""
+    return [i for i, argument in enumerate(x.arguments) if isinstance(argument, Function | Real)]
 
 
 def _fitted(gain: NDArray, shift: NDArray, x_scale: float) -> tuple[NDArray, NDArray]:

@@ -16,7 +16,7 @@ from systolith.compiler.frontend.roles import per_channel
 from systolith.compiler.frontend.tensors import Constant, DequantizedConstant, Sum, Tensor, describe
 from systolith.compiler.frontend.views import merge
 
-__all__ = ["add_constant", "with_bias"]
+__all__ = ["add_constant", "with_bias", "with_real_bias"]
 
 TOLERANCE = 1e-5
 """Largest relative difference between a bias scale and x_scale * w_scale, both float32 by other ways of computing."""
@@ -32,24 +32,29 @@ def add_constant(node: Node, x: Sum, tensor: Constant | DequantizedConstant) -> 
     return folded(node, x, np.ones(()), per_channel(node, x.view, image_roles(x.dims), _real(tensor)))
 
 
-def with_bias(node: Node, x: Sum, tensor: Tensor, factor: float = 1.0) -> Sum:
-    """The layer with `factor` times that bias."""
+def with_bias(node: Node, x: Sum, tensor: Tensor) -> Sum:
+    """The layer with that bias."""
     if x.has_bias or x.low is not None or x.high is not None:
         raise node.unsupported("a layer must have one bias, added before its activation")
     if isinstance(tensor, Constant) and tensor.values.dtype == np.int32 and node.op.startswith("Q"):
         return _with_integers(x, _channels(node, x, tensor.values))
+    if isinstance(tensor, DequantizedConstant) and _has_unit(node, x, tensor):
+        return _with_integers(x, _channels(node, x, tensor.values))
+    if isinstance(tensor, Constant) and tensor.values.dtype == np.float32:
+        with np.errstate(all="ignore"):
+            exact = _channels(node, x, tensor.values) / x.unit
+        bias = np.rint(exact)
+        if (np.abs(bias) < 2.0**31).all():
+            as_is = x.node.op == "ConvTranspose" or tensor.shape != bias.shape
+            return replace(_with_integers(x, bias), rounding=np.abs(exact - bias) if as_is else None)
+    return with_real_bias(node, x, tensor)
+
+
+def with_real_bias(node: Node, x: Sum, tensor: Tensor, factor: float = 1.0) -> Sum:
+    """The layer with `factor` times that bias, which ONNX Runtime adds in float32."""
     if not isinstance(tensor, Constant | DequantizedConstant) or _real(tensor).dtype != np.float32:
         raise node.unsupported(f"bias must be a dequantized or a float32 constant, not {describe(tensor)}")
-    real = _channels(node, x, _real(tensor))
-    if factor == 1 and isinstance(tensor, DequantizedConstant) and _has_unit(node, x, tensor):
-        return _with_integers(x, _channels(node, x, tensor.values))
-    if factor == 1 and isinstance(tensor, Constant):
-        with np.errstate(all="ignore"):
-            rounded = np.rint(real / x.unit)
-        if (np.abs(rounded) < 2.0**31).all():
-            as_is = x.node.op == "ConvTranspose" or tensor.shape != rounded.shape
-            return replace(_with_integers(x, rounded), rounding=np.abs(real / x.unit - rounded) if as_is else None)
-    return folded(node, x, np.ones(()), np.float32(factor) * real)
+    return folded(node, x, np.ones(()), np.float32(factor) * _channels(node, x, _real(tensor)))
 
 
 def _with_integers(x: Sum, bias: NDArray) -> Sum:
