@@ -52,7 +52,9 @@ def _extreme(node: Node, inputs: list[Tensor | None]) -> Sum | Mapped:
     bounds = [_bound(node, y, str(i)) for i, y in enumerate(inputs) if y is not None and y is not x]
     if any(y is not None and len(y.shape) > len(x.shape) for y in inputs):
         raise node.unsupported(f"constants must have at most the {len(x.shape)} axes of the result before them")
-    return _limited(node, x, max(bounds), None) if node.op == "Max" else _limited(node, x, None, min(bounds))
+    if node.op == "Max":
+        return _limited(node, x, max(bounds, default=None), None)
+    return _limited(node, x, None, min(bounds, default=None))
 
 
 def _bound(node: Node, tensor: Tensor, name: str) -> np.float32:

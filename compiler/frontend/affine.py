@@ -98,6 +98,8 @@ def _shifted(x: Sum, real: NDArray[np.float64], w_scale: NDArray[np.float64]) ->
     Where no accumulator has room for the bias, or none has weights that matter, the channel is constant. What its
     products would have added counts as rounding.
     """
+    if np.isnan(real).any():
+        raise x.node.unsupported("bias must be numbers; it has NaN")
     weights = x.layer.weights
     products = 255.0 * np.abs(weights.astype(np.float64)).sum(axis=(1, 2, 3))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -109,7 +111,7 @@ def _shifted(x: Sum, real: NDArray[np.float64], w_scale: NDArray[np.float64]) ->
     layer = replace(x.layer, weights=np.ascontiguousarray(weights), bias=bias.astype(np.int32))
     return replace(
         x, layer=layer, w_scale=w_scale.astype(np.float32), has_bias=True, rounding=rounding,
-        constant=np.where(constant, real, np.nan),
+        constant=np.where(constant, real, np.nan), unrounded=None,
     )  # fmt: skip
 
 
@@ -144,7 +146,7 @@ def _normalization(node: Node, constants: Constants) -> tuple[NDArray, NDArray]:
     scale, bias, mean, variance = (np.asarray(x, np.float64) for x in constants[1:5])
     deviation = np.sqrt(variance + values["epsilon"])
     if not (deviation > 0).all():
-        raise node.error("input 'var' must be positive with 'epsilon' added")
+        raise node.unsupported("input 'var' must be positive with 'epsilon' added")
     return scale / deviation, bias - mean * scale / deviation
 
 

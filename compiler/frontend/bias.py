@@ -40,13 +40,11 @@ def with_bias(node: Node, x: Sum, tensor: Tensor) -> Sum:
         return _with_integers(x, _channels(node, x, tensor.values))
     if isinstance(tensor, DequantizedConstant) and _has_unit(node, x, tensor):
         return _with_integers(x, _channels(node, x, tensor.values))
-    if isinstance(tensor, Constant) and tensor.values.dtype == np.float32:
+    if isinstance(tensor, Constant) and _is_rounded(x, tensor):
         with np.errstate(all="ignore"):
-            exact = _channels(node, x, tensor.values) / x.unit
-        bias = np.rint(exact)
+            bias = np.rint(tensor.values / x.unit)
         if (np.abs(bias) < 2.0**31).all():
-            as_is = x.node.op == "ConvTranspose" or tensor.shape != bias.shape
-            return replace(_with_integers(x, bias), rounding=np.abs(exact - bias) if as_is else None)
+            return replace(_with_integers(x, bias), unrounded=tensor.values)
     return with_real_bias(node, x, tensor)
 
 
@@ -63,6 +61,11 @@ def _with_integers(x: Sum, bias: NDArray) -> Sum:
 
 def _real(tensor: Constant | DequantizedConstant) -> NDArray:
     return tensor.real if isinstance(tensor, DequantizedConstant) else tensor.values
+
+
+def _is_rounded(x: Sum, bias: Constant) -> bool:
+    """Whether ONNX Runtime rounds the bias to units of the accumulator."""
+    return bias.values.dtype == np.float32 and bias.shape == x.layer.bias.shape and x.node.op != "ConvTranspose"
 
 
 def _has_unit(node: Node, x: Sum, bias: DequantizedConstant) -> bool:

@@ -48,7 +48,7 @@ def elementwise(node: Node, inputs: list[Tensor | None], layers: Layers) -> Tens
     match tensors:
         case [Sum() as x]:
             return _of_layer(node, x, inputs)
-        case [Mapped()] if node.op in LIMITS and len(inputs) > 1 or node.op == "Relu":
+        case [Mapped()] if node.op in LIMITS:
             return limited(node, inputs)
         case [Real() as first, Real() as second] if not _same(first, second) or first.view != second.view:
             return combined(node, first, second, layers)

@@ -96,7 +96,7 @@ def _convolve(node: Node, x: Quantized, weights: Weights, layers: Layers) -> Sum
     attributes = node.attributes(**CONV)
     spatial = len(x.shape) - 2
     if spatial not in (1, 2):
-        raise node.error(f"input must have 3 or 4 dimensions (1-D or 2-D convolution), not {len(x.shape)}: {x.shape}")
+        raise node.unsupported(f"input must have 3 or 4 dimensions (1-D or 2-D convolution), not {len(x.shape)}: {x.shape}")
     if weights.values.ndim != spatial + 2:
         raise node.error(f"weights must have {spatial + 2} dimensions, not shape {weights.values.shape}")
     groups, outputs = attributes["group"], len(weights.values)
@@ -115,6 +115,8 @@ def _convolve(node: Node, x: Quantized, weights: Weights, layers: Layers) -> Sum
 def _product(node: Node, x: Quantized, weights: Weights, attributes: dict[str, Any], layers: Layers) -> Sum:
     """Gemm without its bias: alpha is a factor of the scale, as in ONNX Runtime's QGemm."""
     alpha = np.float32(attributes["alpha"])
+    if not np.isfinite(alpha):
+        raise node.unsupported(f"attribute 'alpha' must be a finite number, not {alpha}")
     x = replace(x, view=x.view.transpose([1, 0])) if attributes["transA"] else x
     values = weights.values.T if attributes["transB"] else weights.values
     total = _multiply(node, x, Weights(-values if alpha < 0 else values, weights.scale), layers)
@@ -206,7 +208,7 @@ def _weights(node: Node, values: NDArray, scale: NDArray[np.float32], zero_point
     if values.dtype not in (np.int8, np.uint8):
         raise node.unsupported(f"weights must be int8 or uint8, not {values.dtype}")
     if not values.size:
-        raise node.error(f"weights must have at least one element, not shape {values.shape}")
+        raise node.unsupported(f"weights must have at least one element, not shape {values.shape}")
     if zero_point.dtype != values.dtype:
         raise node.error(f"weights of {values.dtype} must have a zero point of that type, not {zero_point.dtype}")
     if zero_point.size not in (1, scale.size):
@@ -241,7 +243,7 @@ def _quantized_operands(
     x.array.agree(node, *activation_parameters(node, x_scales, x_zero_point))
     values = constant(node, w, w_name)
     if values.ndim <= axis:
-        raise node.error(f"weights must have more than {axis} dimensions, not shape {values.shape}")
+        raise node.unsupported(f"weights must have more than {axis} dimensions, not shape {values.shape}")
     scales = scale_of(node, w_scale, f"{w_name}_scale")
     weights = _weights(node, values, scales, constant(node, w_zero, f"{w_name}_zero_point"), axis)
     scale, zero_point = scale_of(node, y_scale, "y_scale"), constant(node, y_zero, "y_zero_point")

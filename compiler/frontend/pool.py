@@ -37,11 +37,12 @@ def global_max_pool(node: Node, inputs: list[Tensor | None], layers: Layers) -> 
     return same_kind(inputs[0], maximum(node, x, window, dims, view, layers))
 
 
-def average_pool(node: Node, inputs: list[Tensor | None]) -> Mapped:
-    """AveragePool of a dequantized tensor, before its QuantizeLinear.
+def average_pool(node: Node, inputs: list[Tensor | None], quantized: bool = False) -> Mapped:
+    """AveragePool of a dequantized tensor, before its QuantizeLinear; with `quantized` as a QLinearAveragePool.
 
-    With count_include_pad the pads that the node names count, not what sticks out of them with ceil_mode. So says ONNX,
-    and ONNX Runtime's float32 kernel. Its QLinearAveragePool, which takes that one's place, counts all of the window.
+    They differ with count_include_pad. ONNX counts the pads that the node names, not what sticks out of them with
+    ceil_mode, and so does ONNX Runtime's AveragePool. Its QLinearAveragePool, which no other defines, counts all of the
+    window, even where it takes the place of an AveragePool.
     """
     attributes = node.attributes(**WINDOW, count_include_pad=0)
     x = dequantized(node, inputs[0])
@@ -49,7 +50,7 @@ def average_pool(node: Node, inputs: list[Tensor | None]) -> Mapped:
     _refuse_empty(node, window, x.shape[2:])
     if not attributes["count_include_pad"]:
         return average(node, x, window, dims, view)
-    return average(node, x, window, dims, view, _pads(node, x, attributes))
+    return average(node, x, window, dims, view, window.pads if quantized else _pads(node, x, attributes))
 
 
 def global_average_pool(node: Node, inputs: list[Tensor | None]) -> Mapped:
@@ -91,7 +92,7 @@ def pool_windows(node: Node, x: Quantized, attributes: dict[str, Any]) -> tuple[
     kernel_y, kernel_x = (1, *kernel)[-2:]
     window = Window((kernel_y, kernel_x), shape.stride, shape.dilation, shape.pads)
     if any(pad >= size for pad, size in zip(shape.pads, (kernel_y, kernel_x) * 2, strict=True) if pad):
-        raise node.error(f"attribute 'pads' must be smaller than the kernel {list(kernel)}, not {list(shape.pads)}")
+        raise node.unsupported(f"attribute 'pads' must be smaller than the kernel {list(kernel)}, not {list(shape.pads)}")
     if attributes["ceil_mode"] and attributes["auto_pad"] in ("NOTSET", "VALID"):
         window = _rounded_up(window, (height, width))
     dims, view = bind_image(node, x, x.shape[1], window.output_size(height, width))

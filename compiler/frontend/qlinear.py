@@ -82,7 +82,7 @@ def _pool(node: Node, inputs: list[Tensor | None], known: dict[str, Any], layers
     }
     proto = helper.make_node(node.op.removeprefix("QLinear"), ["X"], list(node.proto.output), node.name, **given)
     inner = Node(proto, node.where, node.opset, node.notes)
-    mean = average_pool(inner, [x]) if known else global_average_pool(inner, [x])
+    mean = average_pool(inner, [x], quantized=True) if known else global_average_pool(inner, [x])
     y = _finished(node, mean, inputs[3:], "Y", layers)
     return Quantized(y.array, y.view.transpose([0, *range(2, rank), 1]), y.dtype) if last else y
 

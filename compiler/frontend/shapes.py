@@ -43,11 +43,13 @@ def reshape(node: Node, inputs: list[Tensor | None]) -> Tensor:
     allow_zero = node.attributes(allowzero=0)["allowzero"]
     wanted = integers(node, inputs[1], "shape")
     if allow_zero and 0 in wanted:
-        raise node.error("attribute 'allowzero' with a 0 in the shape would make an empty tensor")
+        raise node.unsupported("attribute 'allowzero' with a 0 in the shape would make an empty tensor")
     if any(n < -1 or (n == 0 and i >= len(x.shape)) for i, n in enumerate(wanted)) or wanted.count(-1) > 1:
         raise node.error(f"input 'shape' must be sizes, 0 to keep one, at most one -1, not {wanted}")
     shape = [x.shape[i] if n == 0 else n for i, n in enumerate(wanted)]
     known = prod(n for n in shape if n != -1)
+    if not known:
+        raise node.unsupported(f"shape must not be empty, as {x.shape} to {wanted} is")
     shape = [prod(x.shape) // known if n == -1 else n for n in shape]
     if prod(shape) != prod(x.shape):
         raise node.error(f"input 'shape' must keep the {prod(x.shape)} elements of {x.shape}, not {wanted}")
