@@ -144,9 +144,9 @@ def _normalization(node: Node, constants: Constants) -> tuple[NDArray, NDArray]:
     if values["training_mode"] or not values["spatial"]:
         raise node.unsupported("attributes 'training_mode' and 'spatial' must be 0 and 1")
     scale, bias, mean, variance = (np.asarray(x, np.float64) for x in constants[1:5])
-    deviation = np.sqrt(variance + values["epsilon"])
-    if not (deviation > 0).all():
+    if not (variance + values["epsilon"] > 0).all():
         raise node.unsupported("input 'var' must be positive with 'epsilon' added")
+    deviation = np.sqrt(variance + values["epsilon"])
     return scale / deviation, bias - mean * scale / deviation
 
 

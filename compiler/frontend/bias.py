@@ -14,7 +14,6 @@ from systolith.compiler.frontend.array import image_roles
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.roles import per_channel
 from systolith.compiler.frontend.tensors import Constant, DequantizedConstant, Sum, Tensor, describe
-from systolith.compiler.frontend.views import merge
 
 __all__ = ["add_constant", "with_bias", "with_real_bias"]
 
@@ -84,11 +83,4 @@ def _channels(node: Node, x: Sum, values: NDArray) -> NDArray:
         if values.shape != (count,):
             raise node.unsupported(f"bias must be of shape {(count,)}, not {values.shape}")
         return values
-    channel_axis = merge([image_roles(x.dims)[1]])
-    expected = tuple(count if axis == channel_axis else 1 for axis in x.view.axes)
-    padded = (1,) * (len(expected) - values.ndim) + values.shape
-    if len(padded) != len(expected) or any(n not in (1, e) for n, e in zip(padded, expected, strict=True)):
-        raise node.unsupported(
-            f"bias must be broadcast from shape {expected}, one value for each output, not {values.shape}"
-        )
-    return np.broadcast_to(values.reshape(-1), (count,))
+    return np.broadcast_to(per_channel(node, x.view, image_roles(x.dims), values), (count,))

@@ -12,7 +12,7 @@ from systolith.compiler.frontend.emit import emit
 from systolith.compiler.frontend.geometry import Geometry, geometry
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.quantize import activation_parameters, constant, scale_of
-from systolith.compiler.frontend.roles import bind_image, bind_rows
+from systolith.compiler.frontend.roles import bind_image, bind_pixels, bind_rows, is_over_pixels
 from systolith.compiler.frontend.tensors import DequantizedConstant, Quantized, Real, Sum, Tensor, describe
 from systolith.compiler.frontend.views import View
 from systolith.compiler.frontend.wide import narrowed
@@ -21,6 +21,8 @@ from systolith.compiler.ir import Conv
 __all__ = ["Weights", "activation", "conv", "dequantized", "gemm", "matmul", "qgemm", "qlinear_conv", "qlinear_matmul"]
 
 CONV = {"auto_pad": "NOTSET", "dilations": (), "group": 1, "kernel_shape": (), "pads": (), "strides": ()}
+LARGEST_MIX = 1 << 18
+"""Weights of a product along pixels: they are there once for each channel."""
 GEMM = {"alpha": 1.0, "transA": 0, "transB": 0}
 
 
@@ -96,7 +98,9 @@ def _convolve(node: Node, x: Quantized, weights: Weights, layers: Layers) -> Sum
     attributes = node.attributes(**CONV)
     spatial = len(x.shape) - 2
     if spatial not in (1, 2):
-        raise node.unsupported(f"input must have 3 or 4 dimensions (1-D or 2-D convolution), not {len(x.shape)}: {x.shape}")
+        raise node.unsupported(
+            f"input must have 3 or 4 dimensions (1-D or 2-D convolution), not {len(x.shape)}: {x.shape}"
+        )
     if weights.values.ndim != spatial + 2:
         raise node.error(f"weights must have {spatial + 2} dimensions, not shape {weights.values.shape}")
     groups, outputs = attributes["group"], len(weights.values)
@@ -142,6 +146,8 @@ def _multiply(node: Node, x: Quantized, weights: Weights, layers: Layers) -> Sum
     if not x.shape or x.shape[-1] != features:
         raise node.unsupported(f"weights must have {x.shape[-1] if x.shape else 1} rows, not {features}")
     extra = max(weights.values.ndim - max(len(x.shape), 2), 0)
+    if is_over_pixels(x):
+        return _mixed(node, x, Weights(weights.values.reshape(features, outputs), weights.scale), extra, layers)
     order, dims, view = bind_rows(node, x, outputs)
     # `order` lists the K axis as (role, size), outermost first; the array wants channels, height, width.
     values = weights.values.reshape(*(size for _, size in order), outputs)
@@ -151,6 +157,18 @@ def _multiply(node: Node, x: Quantized, weights: Weights, layers: Layers) -> Sum
     values = np.ascontiguousarray(values).reshape(outputs, *(sizes.get(role, 1) for role in (1, 2, 3)))
     view = View(((),) * extra + view.axes)
     return _sum(node, x, Weights(values, weights.scale), Geometry(), dims, view, layers)
+
+
+def _mixed(node: Node, x: Quantized, weights: Weights, extra: int, layers: Layers) -> Sum:
+    """x [..., K] times weights [K, O] where K is all pixels of an image: of each channel O sums over them."""
+    dims, view, kernel = bind_pixels(x, weights.values.shape[1])
+    groups = x.array.roles[1].size  # type: ignore[index]
+    values = weights.values.T.reshape(-1, 1, *kernel)
+    if groups * values.size > LARGEST_MIX:
+        raise node.unsupported(f"products along pixels must be at most {LARGEST_MIX}, not {groups * values.size}")
+    scale = np.tile(weights.scale, groups) if weights.scale.ndim else weights.scale
+    view = View(((),) * extra + view.axes)
+    return _sum(node, x, Weights(np.tile(values, (groups, 1, 1, 1)), scale), Geometry(), dims, view, layers, groups)
 
 
 def _sum(
@@ -221,7 +239,7 @@ def _weights(node: Node, values: NDArray, scale: NDArray[np.float32], zero_point
         )
     along = [-1 if i == axis and zero_point.size > 1 else 1 for i in range(values.ndim)]
     if (bad := ~(np.isfinite(scale) & (scale >= 0))).any():
-        raise node.unsupported(f"weights must have finite scales of at least 0, not {scale[bad].flat[0]}")
+        raise node.unsupported(f"weights must have finite scales of at least 0, not {scale[bad].flat[0]:.6g}")
     return Weights(values.astype(np.int16) - zero_point.reshape(along), scale)
 
 

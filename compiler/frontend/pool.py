@@ -92,7 +92,9 @@ def pool_windows(node: Node, x: Quantized, attributes: dict[str, Any]) -> tuple[
     kernel_y, kernel_x = (1, *kernel)[-2:]
     window = Window((kernel_y, kernel_x), shape.stride, shape.dilation, shape.pads)
     if any(pad >= size for pad, size in zip(shape.pads, (kernel_y, kernel_x) * 2, strict=True) if pad):
-        raise node.unsupported(f"attribute 'pads' must be smaller than the kernel {list(kernel)}, not {list(shape.pads)}")
+        raise node.unsupported(
+            f"attribute 'pads' must be smaller than the kernel {list(kernel)}, not {list(shape.pads)}"
+        )
     if attributes["ceil_mode"] and attributes["auto_pad"] in ("NOTSET", "VALID"):
         window = _rounded_up(window, (height, width))
     dims, view = bind_image(node, x, x.shape[1], window.output_size(height, width))

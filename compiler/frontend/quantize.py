@@ -118,7 +118,7 @@ def activation_parameters(node: Node, scale: NDArray, zero_point: NDArray) -> tu
     if zero_point.dtype not in EIGHT_BITS:
         raise node.unsupported(f"an activation must be int8 or uint8, not {zero_point.dtype}")
     if not (np.isfinite(scale) and scale >= np.finfo(np.float32).tiny):
-        raise node.unsupported(f"the scale of an activation must be a normal positive float32, not {scale}")
+        raise node.unsupported(f"the scale of an activation must be a normal positive float32, not {float(scale):.6g}")
     return np.float32(scale), int(zero_point.reshape(-1)[0]) - shift(zero_point.dtype)
 
 

@@ -16,7 +16,8 @@ DEAD_SCALES = (0.0, 1e-40, 1e-38, 1e-30, 7.8e-10, 40.0)
 SHAPES = {"Conv": (1, 3, 5, 4), "ConvTranspose": (1, 3, 3, 4), "Gemm": (4, 3), "MatMul": (2, 3, 3)}
 KERNELS = {"Conv": (5, 3, 2, 2), "ConvTranspose": (3, 5, 2, 2), "Gemm": (3, 5), "MatMul": (3, 5)}
 OUTPUTS = 5
-X_SCALE = np.float32(0.05)
+X_SCALE, W_SCALE = np.float32(0.05), np.float32(0.01)
+INT8 = np.dtype(np.int8)
 
 
 @dataclass(eq=False)
@@ -30,10 +31,10 @@ class LayerModel:
     rng: np.random.Generator
     op: str
     bias: str | NDArray[np.float32] | None = None
-    scale: NDArray[np.float32] | np.float32 = np.float32(0.01)
+    scale: NDArray[np.float32] | np.float32 = W_SCALE
     weights: NDArray[np.int8] | None = None
     spread: float = 3.0
-    dtype: np.dtype = np.dtype(np.int8)
+    dtype: np.dtype = INT8
     attributes: dict[str, Any] = field(default_factory=dict)
     limits: list[tuple[str, list[np.ndarray | None]]] = field(default_factory=list)
 
