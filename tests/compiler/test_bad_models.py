@@ -86,7 +86,7 @@ def test_unreadable_files(tmp_path):
     ({"w_scale": np.array([1, -0.5], np.float32)}, "weights must have finite scales of at least 0, not -0.5"),
     ({"y_scale": np.float32(np.inf)}, "the scale of an activation must be a normal positive float32, not inf"),
     ({"y_scale": np.float32(-1)}, "the scale of an activation must be a normal positive float32, not -1"),
-    ({"y_scale": np.float32(1e-40)}, "the scale of an activation must be a normal positive float32, not 1e-40"),
+    ({"y_scale": np.float32(1e-40)}, "the scale of an activation must be a normal positive float32, not 9.99995e-41"),
     ({"x_scale": np.float32(1e-30), "w_scale": np.float32(1e-30), "y_scale": np.float32(1e-30)},
      "x_scale * w_scale / y_scale must be a normal positive float32, not 0"),
     ({"y_scale": np.float32(2e-38), "x_scale": np.float32(1e10)},
@@ -129,7 +129,7 @@ def gemm(bias_scale=0.02, bias_zero_point=0, w_axis=0, bias=None, w_scale=0.1, *
     ({"w_scale": [0.1] * 4, "transB": 0}, "weights must have their scales along the output axis 1, not along 0"),
     ({"w_scale": [0.1] * 4, "transB": 1, "w_axis": 1}, "must have their scales along the output axis 0, not along 1"),
     ({"w_scale": [0.1] * 4, "w_axis": 7}, "attribute 'axis' must be from -2 to 1, not 7"),
-    ({"bias": np.zeros((3, 4), np.float32)}, "bias must be broadcast from shape (1, 4), one value"),
+    ({"bias": np.zeros((3, 4), np.float32)}, "one number, or one for each channel (1, 4), not (3, 4)"),
     ({"bias": np.full(4, np.nan, np.float32)}, "bias must be numbers; it has NaN")])  # fmt: skip
 def test_gemm(changes, message):
     assert message in refusal(gemm(**changes))

@@ -163,7 +163,8 @@ def test_a_factor_that_leaves_only_the_shift(gain: float, shift: float):
 @pytest.mark.parametrize(("model", "message"), [
     (layer_and_norm([-0.5, 1.0], [0, 0], [[-128, 3], [5, 6]]),
      "BatchNormalization 'norm': weights of channels with a negative factor must be from -127"),
-    (layer_and_norm([1.0, 1.0], [0, 0], variance=-1.0), "input 'var' must be positive with 'epsilon' added")])  # fmt: skip
+    (layer_and_norm([1.0, 1.0], [0, 0], variance=-1.0), "input 'var' must be positive with 'epsilon' added"),
+])  # fmt: skip
 def test_what_cannot_be_folded(model, message):
     with pytest.raises(UnsupportedError) as error:
         import_model(model)
