@@ -59,5 +59,5 @@ def save_outputs(path: Path, outputs: Mapping[str, NDArray]) -> None:
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, values in outputs.items():
             with archive.open(f"{name}.npy", "w") as member:
-                np.lib.format.write_array(member, np.ascontiguousarray(values), allow_pickle=False)
+                np.lib.format.write_array(member, np.asarray(values, order="C"), allow_pickle=False)
     write_whole(path, buffer.getvalue())

@@ -109,10 +109,10 @@ def to_device(
 def from_device(values: NDArray[np.int8], tensor: HostTensor, scale: float, zero_point: int) -> NDArray:
     """int8 of (batch, channels, height, width) as the output that the user sees."""
     transposed = np.reshape(values, [tensor.shape[axis] for axis in tensor.order])
-    values = np.ascontiguousarray(np.transpose(transposed, np.argsort(tensor.order)))
+    values = np.asarray(np.transpose(transposed, np.argsort(tensor.order)), order="C")  # Of no axes, too.
     if tensor.dtype == "float32":
-        return dequantize(values, scale, zero_point)
-    return values.view(np.uint8) ^ np.uint8(0x80) if tensor.dtype == "uint8" else values
+        return np.asarray(dequantize(values, scale, zero_point))
+    return np.asarray(values.view(np.uint8) ^ np.uint8(0x80)) if tensor.dtype == "uint8" else values
 
 
 def _names(names: Iterable[str]) -> str:

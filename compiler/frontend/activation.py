@@ -1,22 +1,35 @@
-"""Relu and Clip between a layer and its QuantizeLinear: limits of the layer's output."""
+"""Relu, Clip, and Min or Max with a constant, between a layer and its QuantizeLinear: limits of its output."""
 
 from dataclasses import replace
 
 import numpy as np
 
 from systolith.compiler.frontend.node import Node
-from systolith.compiler.frontend.tensors import Constant, Mapped, Sum, Tensor, describe
+from systolith.compiler.frontend.tensors import Constant, DequantizedConstant, Mapped, Sum, Tensor, describe
 
-__all__ = ["clip", "relu"]
+__all__ = ["LIMITS", "limited"]
+
+LIMITS = ("Clip", "Max", "Min", "Relu")
+"""Operators that may be limits."""
 
 
-def relu(node: Node, inputs: list[Tensor | None]) -> Sum | Mapped:
+def limited(node: Node, inputs: list[Tensor | None]) -> Sum | Mapped:
+    """A layer's result behind one of these operators, whose other inputs are constants."""
+    match node.op:
+        case "Relu":
+            return _relu(node, inputs)
+        case "Clip":
+            return _clip(node, inputs)
+    return _extreme(node, inputs)
+
+
+def _relu(node: Node, inputs: list[Tensor | None]) -> Sum | Mapped:
     """Relu of a layer's result."""
     node.attributes()
     return _limited(node, inputs[0], np.float32(0), None)
 
 
-def clip(node: Node, inputs: list[Tensor | None]) -> Sum | Mapped:
+def _clip(node: Node, inputs: list[Tensor | None]) -> Sum | Mapped:
     """Clip of a layer's result; limits are attributes before opset 11, inputs since."""
     if node.opset < 11:
         limits = node.attributes(min=float(np.finfo(np.float32).min), max=float(np.finfo(np.float32).max))
@@ -32,10 +45,22 @@ def clip(node: Node, inputs: list[Tensor | None]) -> Sum | Mapped:
     return _limited(node, inputs[0], low, high)
 
 
+def _extreme(node: Node, inputs: list[Tensor | None]) -> Sum | Mapped:
+    """Max or Min of a layer's result and constants."""
+    node.attributes()
+    (x,) = (y for y in inputs if isinstance(y, Sum | Mapped))
+    bounds = [_bound(node, y, str(i)) for i, y in enumerate(inputs) if y is not None and y is not x]
+    if any(y is not None and len(y.shape) > len(x.shape) for y in inputs):
+        raise node.unsupported(f"constants must have at most the {len(x.shape)} axes of the result before them")
+    if node.op == "Max":
+        return _limited(node, x, max(bounds, default=None), None)
+    return _limited(node, x, None, min(bounds, default=None))
+
+
 def _bound(node: Node, tensor: Tensor, name: str) -> np.float32:
-    if not isinstance(tensor, Constant):
+    if not isinstance(tensor, Constant | DequantizedConstant):
         raise node.unsupported(f"input '{name}' must be a constant, not {describe(tensor)}")
-    values = tensor.values
+    values = tensor.real if isinstance(tensor, DequantizedConstant) else tensor.values
     if values.size != 1 or values.dtype != np.float32 or np.isnan(values).any():
         raise node.unsupported(
             f"input '{name}' must be one float32 number, not {values.dtype} of shape {values.shape}: "

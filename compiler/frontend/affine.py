@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.compiler.frontend.activation import clip, relu
+from systolith.compiler.frontend.activation import LIMITS, limited
 from systolith.compiler.frontend.images import rebased
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.tensors import Constant, Function, Quantized, Real, Sum
@@ -24,8 +24,6 @@ CHANNELS = 1
 ROUNDED = "within one step of ONNX Runtime, which computes it in float32"
 LARGEST = 1 << 30
 """Of a bias: leaves room for the products."""
-EXACT = 1 << 23
-"""Bias of a channel that is constant: exact in float32."""
 
 Constants = Sequence[NDArray | None]
 
@@ -41,40 +39,37 @@ def is_affine(x: Function | Real) -> bool:
 
 def affine(x: Function | Real) -> Sum:
     """The function as a layer before its QuantizeLinear. Raises UnsupportedError for one that is not linear."""
-    if isinstance(x, Function) and x.node.op in ("Relu", "Clip"):
-        first, *bounds = x.arguments
-        assert isinstance(first, Function | Real)
-        limits = [Constant(bound) if isinstance(bound, np.ndarray) else None for bound in bounds]
-        limited = (relu if x.node.op == "Relu" else clip)(x.node, [affine(first), *limits])
-        assert isinstance(limited, Sum)
-        return limited
+    if isinstance(x, Function) and x.node.op in LIMITS and len(_variable(x)) == 1:
+        total = limited(x.node, [
+            affine(y) if isinstance(y, Function | Real) else None if y is None else Constant(y) for y in x.arguments
+        ])  # fmt: skip
+        assert isinstance(total, Sum)
+        return total
     assert isinstance(x, Function)
     source = x.leaf.quantized.array
     assert source.roles is not None and source.scale is not None
     count = source.roles[CHANNELS].size
     gain, shift = (np.broadcast_to(values, count).astype(np.float64) for values in _line(x))
-    weights, scale, bias = _fitted(gain, shift, float(source.scale))
+    weights, scale = _fitted(gain, shift, float(source.scale))
     x.node.note(ROUNDED)
-    total = _depthwise(x.node, x.leaf, x.view, weights, scale.astype(np.float32), bias)
-    return replace(total, rounding=np.abs(shift / (float(source.scale) * scale) - bias))
+    total = _depthwise(x.node, x.leaf, x.view, weights, scale.astype(np.float32))
+    return _shifted(total, shift, scale)
 
 
 def scaled(node: Node, x: Real, weights: NDArray, scale: NDArray[np.float32]) -> Sum:
     """The tensor times int8 `weights`, one for each channel, of that `scale`: exact, except that a result halfway
     between two steps goes to the even product; ONNX Runtime's QLinearMul takes the even sum with the zero point."""
-    count = len(weights)
-    return _depthwise(node, x, x.view, weights, scale, np.zeros(count, np.int32))
+    return _depthwise(node, x, x.view, weights, scale)
 
 
-def _depthwise(
-    node: Node, x: Real, view: View, weights: NDArray, scale: NDArray[np.float32], bias: NDArray[np.int32]
-) -> Sum:
+def _depthwise(node: Node, x: Real, view: View, weights: NDArray, scale: NDArray[np.float32]) -> Sum:
     source, count = x.quantized.array, len(weights)
     dims, view = rebased(node, Quantized(source, view, x.quantized.dtype))
     values = np.ascontiguousarray(weights.astype(np.int8)[:, None, None, None])
-    layer = Conv(node.name, node.op, source.name, "", values, bias, np.ones(count, np.float32), groups=count)
+    bias, ones = np.zeros(count, np.int32), np.ones(count, np.float32)
+    layer = Conv(node.name, node.op, source.name, "", values, bias, ones, groups=count)
     assert source.scale is not None
-    return Sum(node, layer, source.scale, scale, dims, view, has_bias=bool(bias.any()))
+    return Sum(node, layer, source.scale, scale, dims, view)
 
 
 def folded(node: Node, x: Sum, gain: NDArray, shift: NDArray) -> Sum:
@@ -88,17 +83,36 @@ def folded(node: Node, x: Sum, gain: NDArray, shift: NDArray) -> Sum:
         raise node.unsupported("weights of channels with a negative factor must be from -127, as they are negated")
     weights = np.where(negative[:, None, None, None], -weights, weights).astype(np.int8)
     weights[gain == 0] = 0
-    x_scale, old = float(x.x_scale), np.broadcast_to(x.w_scale, count).astype(np.float64)
-    real = x.layer.bias * x_scale * old * gain + shift
-    w_scale = np.where(gain == 0, _constant_scale(real, x_scale), old * np.abs(gain))
-    exact = real / (x_scale * w_scale)
-    bias = np.rint(exact)
-    rounding = np.abs(exact - bias) + (0 if x.rounding is None else x.rounding)
-    if not (np.abs(bias) <= LARGEST).all():
-        raise node.unsupported("bias must fit int32 in units of the accumulator, x_scale * w_scale; it does not")
+    old = np.broadcast_to(x.w_scale, count).astype(np.float64)
+    before = x.layer.bias * float(x.x_scale) * old
+    if x.constant is not None:
+        before = np.where(np.isnan(x.constant), before, x.constant)
     node.note(ROUNDED)
+    scaled = replace(x, layer=replace(x.layer, weights=weights))
+    return _shifted(scaled, before * gain + shift, old * np.abs(gain))
+
+
+def _shifted(x: Sum, real: NDArray[np.float64], w_scale: NDArray[np.float64]) -> Sum:
+    """The layer with weights of that scale and the bias `real`, instead of its own.
+
+    Where no accumulator has room for the bias, or none has weights that matter, the channel is constant. What its
+    products would have added counts as rounding.
+    """
+    if np.isnan(real).any():
+        raise x.node.unsupported("bias must be numbers; it has NaN")
+    weights = x.layer.weights
+    products = 255.0 * np.abs(weights.astype(np.float64)).sum(axis=(1, 2, 3))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        exact = real / (float(x.x_scale) * w_scale)
+    constant = ~(np.abs(exact) <= LARGEST) | (products == 0)
+    bias = np.where(constant, 0, np.rint(exact))
+    rounding = np.where(constant, products, np.abs(exact - bias)) + (0 if x.rounding is None else x.rounding)
+    weights = np.where(constant[:, None, None, None], np.int8(0), weights)
     layer = replace(x.layer, weights=np.ascontiguousarray(weights), bias=bias.astype(np.int32))
-    return replace(x, layer=layer, w_scale=w_scale.astype(np.float32), has_bias=True, rounding=rounding)
+    return replace(
+        x, layer=layer, w_scale=w_scale.astype(np.float32), has_bias=True, rounding=rounding,
+        constant=np.where(constant, real, np.nan), unrounded=None,
+    )  # fmt: skip
 
 
 def gain_and_shift(node: Node, position: int, constants: Constants) -> tuple[NDArray, NDArray]:
@@ -130,9 +144,9 @@ def _normalization(node: Node, constants: Constants) -> tuple[NDArray, NDArray]:
     if values["training_mode"] or not values["spatial"]:
         raise node.unsupported("attributes 'training_mode' and 'spatial' must be 0 and 1")
     scale, bias, mean, variance = (np.asarray(x, np.float64) for x in constants[1:5])
+    if not (variance + values["epsilon"] > 0).all():
+        raise node.unsupported("input 'var' must be positive with 'epsilon' added")
     deviation = np.sqrt(variance + values["epsilon"])
-    if not (deviation > 0).all():
-        raise node.error("input 'var' must be positive with 'epsilon' added")
     return scale / deviation, bias - mean * scale / deviation
 
 
@@ -140,7 +154,7 @@ def _line(x: Function | Real) -> tuple[NDArray, NDArray]:
     """Gain and shift of the whole function."""
     if isinstance(x, Real):
         return np.ones(()), np.zeros(())
-    variable = [i for i, argument in enumerate(x.arguments) if isinstance(argument, Function | Real)]
+    variable = _variable(x)
     if x.node.op not in LINEAR or len(variable) != 1:
         raise x.node.unsupported("must be linear to be computed together with a constant for each channel")
     constants = [argument if isinstance(argument, np.ndarray) else None for argument in x.arguments]
@@ -151,8 +165,13 @@ def _line(x: Function | Real) -> tuple[NDArray, NDArray]:
     return gain * before, gain * offset + shift
 
 
-def _fitted(gain: NDArray, shift: NDArray, x_scale: float) -> tuple[NDArray, NDArray, NDArray]:
-    """Weights, their scales, and bias of channels: of all weights those that need the least rounding of the bias.
+def _variable(x: Function) -> list[int]:
+    """Positions of the arguments that are no constants."""
+    return [i for i, argument in enumerate(x.arguments) if isinstance(argument, Function | Real)]
+
+
+def _fitted(gain: NDArray, shift: NDArray, x_scale: float) -> tuple[NDArray, NDArray]:
+    """Weights and their scales of channels: of all weights those that need the least rounding of the bias.
 
     Where the bias does not fit even with a weight of 1, the gain has no effect on 8 bits, and the weight is 0.
     """
@@ -162,11 +181,5 @@ def _fitted(gain: NDArray, shift: NDArray, x_scale: float) -> tuple[NDArray, NDA
         error = np.where(np.abs(bias) <= LARGEST, np.abs(bias - np.rint(bias)) / sizes, np.inf)
         best = np.argmin(error, axis=1)
         size = np.where(np.isfinite(error.min(axis=1)) & (gain != 0), sizes[best], 0)
-        scale = np.where(size > 0, np.abs(gain) / size, _constant_scale(shift, x_scale))
-    weights = (np.sign(gain) * size).astype(np.int8)
-    return weights, scale, np.rint(shift / (x_scale * scale)).astype(np.int32)
-
-
-def _constant_scale(values: NDArray, x_scale: float) -> NDArray:
-    """Scale of weights that are 0, so that the bias says the value to 24 bits."""
-    return np.where(np.abs(values) < 1e-30, 1.0, np.abs(values) / (x_scale * EXACT))
+        scale = np.where(size > 0, np.abs(gain) / size, 0)
+    return (np.sign(gain) * size).astype(np.int8), scale

@@ -1,4 +1,8 @@
-"""Bias of a layer, as an input of Conv and Gemm or as an Add behind them: int32 in units of the accumulator."""
+"""Bias of a layer, as an input of Conv and Gemm or as an Add behind them: int32 in units of the accumulator.
+
+ONNX Runtime has it so, too, where it is int32 of the scale x_scale * w_scale, or float32 of a layer whose bias it
+quantizes. Any other is taken as the real number that it is, which ONNX Runtime adds in float32.
+"""
 
 from dataclasses import replace
 
@@ -10,9 +14,8 @@ from systolith.compiler.frontend.array import image_roles
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.roles import per_channel
 from systolith.compiler.frontend.tensors import Constant, DequantizedConstant, Sum, Tensor, describe
-from systolith.compiler.frontend.views import merge
 
-__all__ = ["add_constant", "with_bias"]
+__all__ = ["add_constant", "with_bias", "with_real_bias"]
 
 TOLERANCE = 1e-5
 """Largest relative difference between a bias scale and x_scale * w_scale, both float32 by other ways of computing."""
@@ -25,62 +28,52 @@ def add_constant(node: Node, x: Sum, tensor: Constant | DequantizedConstant) -> 
     limited = x.low is not None or x.high is not None
     if not (x.has_bias or limited) and (dequantized or (float_bias and len(x.shape) == 2)):
         return with_bias(node, x, tensor)
-    values = tensor.real if isinstance(tensor, DequantizedConstant) else tensor.values
-    return folded(node, x, np.ones(()), per_channel(node, x.view, image_roles(x.dims), values))
+    return folded(node, x, np.ones(()), per_channel(node, x.view, image_roles(x.dims), _real(tensor)))
 
 
 def with_bias(node: Node, x: Sum, tensor: Tensor) -> Sum:
     """The layer with that bias."""
     if x.has_bias or x.low is not None or x.high is not None:
         raise node.unsupported("a layer must have one bias, added before its activation")
-    bias = _channels(node, x, _integers(node, x, tensor))
-    total = replace(x, layer=replace(x.layer, bias=bias.astype(np.int32)), has_bias=True)
-    as_is = x.node.op == "ConvTranspose" or tensor.shape != bias.shape
-    if as_is and isinstance(tensor, Constant) and tensor.values.dtype == np.float32:
-        total = replace(total, rounding=np.abs(_channels(node, x, tensor.values) / x.unit - bias))
-    return total
+    if isinstance(tensor, Constant) and tensor.values.dtype == np.int32 and node.op.startswith("Q"):
+        return _with_integers(x, _channels(node, x, tensor.values))
+    if isinstance(tensor, DequantizedConstant) and _has_unit(node, x, tensor):
+        return _with_integers(x, _channels(node, x, tensor.values))
+    if isinstance(tensor, Constant) and _is_rounded(x, tensor):
+        with np.errstate(all="ignore"):
+            bias = np.rint(tensor.values / x.unit)
+        if (np.abs(bias) < 2.0**31).all():
+            return replace(_with_integers(x, bias), unrounded=tensor.values)
+    return with_real_bias(node, x, tensor)
 
 
-def _integers(node: Node, x: Sum, tensor: Tensor) -> NDArray:
-    """The bias in units of the accumulator, of the shape that the file gives it."""
-    match tensor:
-        case Constant() if tensor.values.dtype == np.int32 and node.op.startswith("Q"):
-            return tensor.values
-        case Constant() if tensor.values.dtype == np.float32:
-            return _quantized(node, x, tensor.values)
-        case DequantizedConstant() if tensor.values.dtype == np.int32:
-            _check_scale(node, x, tensor)
-            return tensor.values
-    raise node.unsupported(f"bias must be a dequantized int32 or a float32 constant, not {describe(tensor)}")
+def with_real_bias(node: Node, x: Sum, tensor: Tensor, factor: float = 1.0) -> Sum:
+    """The layer with `factor` times that bias, which ONNX Runtime adds in float32."""
+    if not isinstance(tensor, Constant | DequantizedConstant) or _real(tensor).dtype != np.float32:
+        raise node.unsupported(f"bias must be a dequantized or a float32 constant, not {describe(tensor)}")
+    return folded(node, x, np.ones(()), np.float32(factor) * _channels(node, x, _real(tensor)))
 
 
-def _quantized(node: Node, x: Sum, values: NDArray[np.float32]) -> NDArray:
-    """A float bias as ONNX Runtime quantizes it: rint(bias / (x_scale * w_scale)) in float32.
-
-    It does so for Conv and Gemm, and for the MatMul of a matrix, which it makes a Gemm; it keeps others in float.
-    """
-    if x.node.op == "MatMul" and len(x.shape) != 2:
-        raise node.unsupported(f"bias of float32 must follow a matrix, not shape {x.shape}; quantize it to int32")
-    if x.node.op == "Gemm":
-        values = _channels(node, x, values)
-    if values.shape != x.layer.bias.shape:
-        raise node.unsupported(f"bias of float32 must be of shape {x.layer.bias.shape}, not {values.shape}")
-    with np.errstate(all="ignore"):
-        rounded = np.rint(values / x.unit)
-    if not (np.abs(rounded) < 2.0**31).all():
-        raise node.error("bias of float32 must fit int32 when divided by x_scale * w_scale; it does not")
-    return rounded
+def _with_integers(x: Sum, bias: NDArray) -> Sum:
+    return replace(x, layer=replace(x.layer, bias=bias.astype(np.int32)), has_bias=True)
 
 
-def _check_scale(node: Node, x: Sum, bias: DequantizedConstant) -> None:
-    if bias.zero_point.any():
-        raise node.error(f"bias must have zero point 0, not {bias.zero_point.reshape(-1)[0]}")
+def _real(tensor: Constant | DequantizedConstant) -> NDArray:
+    return tensor.real if isinstance(tensor, DequantizedConstant) else tensor.values
+
+
+def _is_rounded(x: Sum, bias: Constant) -> bool:
+    """Whether ONNX Runtime rounds the bias to units of the accumulator."""
+    return bias.values.dtype == np.float32 and bias.shape == x.layer.bias.shape and x.node.op != "ConvTranspose"
+
+
+def _has_unit(node: Node, x: Sum, bias: DequantizedConstant) -> bool:
+    """Whether 1 of the bias is 1 of the accumulator, and 0 is 0."""
+    if bias.values.dtype != np.int32 or bias.zero_point.any():
+        return False
     shape = [-1 if i == bias.axis else 1 for i in range(bias.values.ndim)] if bias.scale.ndim else ()
     found = _channels(node, x, np.broadcast_to(bias.scale.reshape(shape), bias.values.shape))
-    expected = np.broadcast_to(x.unit, found.shape)
-    wrong = np.abs(found - expected) > TOLERANCE * expected
-    if wrong.any():
-        raise node.error(f"bias must have scale x_scale * w_scale = {expected[wrong][0]}, not {found[wrong][0]}")
+    return bool((np.abs(found - x.unit) <= TOLERANCE * x.unit).all())
 
 
 def _channels(node: Node, x: Sum, values: NDArray) -> NDArray:
@@ -88,13 +81,6 @@ def _channels(node: Node, x: Sum, values: NDArray) -> NDArray:
     count = len(x.layer.bias)
     if x.layer.op in ("Conv", "ConvTranspose", "QLinearConv") and node is x.node:
         if values.shape != (count,):
-            raise node.error(f"bias must be of shape {(count,)}, not {values.shape}")
+            raise node.unsupported(f"bias must be of shape {(count,)}, not {values.shape}")
         return values
-    channel_axis = merge([image_roles(x.dims)[1]])
-    expected = tuple(count if axis == channel_axis else 1 for axis in x.view.axes)
-    padded = (1,) * (len(expected) - values.ndim) + values.shape
-    if len(padded) != len(expected) or any(n not in (1, e) for n, e in zip(padded, expected, strict=True)):
-        raise node.unsupported(
-            f"bias must be broadcast from shape {expected}, one value for each output, not {values.shape}"
-        )
-    return np.broadcast_to(values.reshape(-1), (count,))
+    return np.broadcast_to(per_channel(node, x.view, image_roles(x.dims), values), (count,))

@@ -4,6 +4,7 @@ from dataclasses import replace
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 
 from systolith.compiler.frontend.affine import affine, is_affine
 from systolith.compiler.frontend.array import Array, Layers, image_roles
@@ -11,10 +12,14 @@ from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.parts import append_parts
 from systolith.compiler.frontend.table import function_table
 from systolith.compiler.frontend.tensors import Function, Mapped, Quantized, Sum
-from systolith.compiler.ir import Add, Map, Multiply
+from systolith.compiler.ir import Add, Conv, Map, Multiply
 from systolith.numerics import add_constants, output_scale
 
 __all__ = ["emit"]
+
+TINY = float(np.finfo(np.float32).tiny)
+BEYOND = 512
+"""Steps from the zero point to where every 8-bit result is limited."""
 
 
 def emit(
@@ -33,22 +38,55 @@ def emit(
 
 
 def _emit_sum(x: Sum, scale: np.float32, zero_point: int, dtype: np.dtype, name: str, layers: Layers) -> Quantized:
-    with np.errstate(over="ignore", under="ignore"):
-        factor = np.broadcast_to(output_scale(float(x.x_scale), x.w_scale, float(scale)), x.layer.bias.shape)
-    _require_normal(x.node, "x_scale * w_scale / y_scale", factor)
-    off = 0.0 if x.rounding is None else float(np.max(x.rounding * factor))
-    if off > 0.5:
-        raise x.node.unsupported(
-            f"bias must be within half a step of the output when it is rounded to x_scale * w_scale, not {off:.3g} off"
-        )
     low, high = _limits(x, scale, zero_point)
-    layer = replace(x.layer, output=name, scale=np.ascontiguousarray(factor), zero_point=zero_point, low=low, high=high)
+    layer = replace(_requantized(x, scale), output=name, zero_point=zero_point, low=low, high=high)
     array = Array(name, x.dims, dtype, scale, zero_point, image_roles(x.dims))
     if x.parts:
         append_parts(layer, x.parts, array, layers)
     else:
         layers.append((layer, array))
     return Quantized(array, x.view, dtype)
+
+
+def _requantized(x: Sum, scale: np.float32) -> Conv:
+    """The layer with its factors, for an output of that scale. A channel that is constant has its result as bias."""
+    with np.errstate(over="ignore", under="ignore"):
+        factor = output_scale(float(x.x_scale), x.w_scale, float(scale))
+    ratio = float(x.x_scale) * x.w_scale.astype(np.float64) / float(scale)
+    shape = x.layer.bias.shape
+    factor, ratio = np.broadcast_to(factor, shape), np.broadcast_to(ratio, shape)
+    real = _constants(x, ratio)
+    constant = ~np.isnan(real)
+    _require_normal(x.node, "x_scale * w_scale / y_scale", factor[~constant])
+    with np.errstate(over="ignore"):
+        steps = np.rint(real.astype(np.float32) / scale)
+    off = np.zeros(shape) if x.rounding is None else x.rounding * ratio
+    wrong = ~(off <= 0.5) & ~(np.abs(steps) > BEYOND + off)
+    if wrong.any():
+        raise x.node.unsupported(
+            "bias must be within half a step of the output when it is rounded to x_scale * w_scale, not "
+            f"{off[wrong].max():.3g} off"
+        )
+    steps = np.clip(steps, -BEYOND, BEYOND)
+    return replace(
+        x.layer,
+        weights=np.where(constant[:, None, None, None], np.int8(0), x.layer.weights),
+        bias=np.where(constant, steps, x.layer.bias).astype(np.int32),
+        scale=np.where(constant, np.float32(1), factor),
+    )
+
+
+def _constants(x: Sum, ratio: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The real result of channels that are constant, NaN for the others; `ratio` is 1 in the accumulator in steps."""
+    # No accumulator reaches half a step where the ratio is that small.
+    real = np.where((ratio >= 0) & (ratio < TINY), 0.0, np.nan)
+    if x.unrounded is not None:
+        off = np.abs(x.unrounded / x.unit.astype(np.float64) - x.layer.bias) * ratio
+        alone = ~x.layer.weights.any(axis=(1, 2, 3))
+        real = np.where(alone & (off > 0.5), x.unrounded, real)
+    if x.constant is not None:
+        real = np.where(np.isnan(x.constant), real, x.constant)
+    return real
 
 
 def _emit_map(x: Mapped, scale: np.float32, zero_point: int, dtype: np.dtype, name: str, layers: Layers) -> Quantized:
@@ -106,7 +144,7 @@ def _emit_table(
 
 
 def _require_normal(node: Node, name: str, factor: np.ndarray) -> None:
-    normal = np.isfinite(factor) & (factor >= np.finfo(np.float32).tiny)
+    normal = np.isfinite(factor) & (factor >= TINY)
     if not normal.all():
         raise node.unsupported(f"{name} must be a normal positive float32, not {factor[~normal][0]}")
 

@@ -4,7 +4,7 @@ result its bias, scale or limits."""
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.compiler.frontend.activation import clip, relu
+from systolith.compiler.frontend.activation import LIMITS, limited
 from systolith.compiler.frontend.affine import LINEAR, folded, gain_and_shift, scaled
 from systolith.compiler.frontend.array import Layers, Roles, image_roles
 from systolith.compiler.frontend.bias import add_constant
@@ -48,8 +48,8 @@ def elementwise(node: Node, inputs: list[Tensor | None], layers: Layers) -> Tens
     match tensors:
         case [Sum() as x]:
             return _of_layer(node, x, inputs)
-        case [Mapped()] if node.op in ("Relu", "Clip"):
-            return (relu if node.op == "Relu" else clip)(node, inputs)
+        case [Mapped()] if node.op in LIMITS:
+            return limited(node, inputs)
         case [Real() as first, Real() as second] if not _same(first, second) or first.view != second.view:
             return combined(node, first, second, layers)
         case [Real() as x] if node.op == "Mul" and (product := _product(node, x, inputs)):
@@ -65,8 +65,8 @@ def elementwise(node: Node, inputs: list[Tensor | None], layers: Layers) -> Tens
 
 def _of_layer(node: Node, x: Sum, inputs: list[Tensor | None]) -> Sum | Mapped:
     """The operator taken into the layer before it."""
-    if node.op in ("Relu", "Clip"):
-        return (relu if node.op == "Relu" else clip)(node, inputs)
+    if node.op in LIMITS:
+        return limited(node, inputs)
     if node.op not in LINEAR:
         raise node.unsupported(f"a QuantizeLinear must stand between it and {x.node.op} '{x.node.name}'")
     if node.op == "Add":

@@ -28,7 +28,9 @@ def geometry(node: Node, attributes: dict[str, Any], sizes: tuple[int, ...], ker
     padded = tuple(n + pads[i] + pads[rank + i] for i, n in enumerate(sizes))
     more = [step - 1 if attributes.get("ceil_mode") else 0 for step in stride]
     if any(n + m < e for n, m, e in zip(padded, more, extent, strict=True)):
-        raise node.error(f"input with pads must be at least as large as the kernel, {list(extent)}, not {list(padded)}")
+        raise node.unsupported(
+            f"input with pads must be at least as large as the kernel, {list(extent)}, not {list(padded)}"
+        )
     size = tuple((n - e) // s + 1 for n, e, s in zip(padded, extent, stride, strict=True))
     if rank == 1:
         return Geometry((1, stride[0]), (1, dilation[0]), (0, pads[0], 0, pads[1]), (1, size[0]))
@@ -71,7 +73,7 @@ def explicit_pads(node: Node, attributes: dict[str, Any], rank: int) -> tuple[st
         raise node.error(f"attribute 'auto_pad' must be one of {', '.join(AUTO_PADS)}, not {auto!r}")
     pads = numbers(node, attributes, "pads", (0,) * (2 * rank), 0)
     if auto != "NOTSET" and any(pads):
-        raise node.error(f"attribute 'pads' must not be set together with auto_pad {auto}, not {list(pads)}")
+        raise node.unsupported(f"attribute 'pads' must not be set together with auto_pad {auto}, not {list(pads)}")
     return auto, pads
 
 

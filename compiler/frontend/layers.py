@@ -1,17 +1,18 @@
 """Conv, MatMul and Gemm in both their forms: each becomes the sum of a layer on the array."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from systolith.compiler.frontend.array import Layers
-from systolith.compiler.frontend.bias import with_bias
+from systolith.compiler.frontend.bias import with_bias, with_real_bias
 from systolith.compiler.frontend.emit import emit
 from systolith.compiler.frontend.geometry import Geometry, geometry
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.quantize import activation_parameters, constant, scale_of
-from systolith.compiler.frontend.roles import bind_image, bind_rows
+from systolith.compiler.frontend.roles import bind_image, bind_pixels, bind_rows, is_over_pixels
 from systolith.compiler.frontend.tensors import DequantizedConstant, Quantized, Real, Sum, Tensor, describe
 from systolith.compiler.frontend.views import View
 from systolith.compiler.frontend.wide import narrowed
@@ -20,6 +21,8 @@ from systolith.compiler.ir import Conv
 __all__ = ["Weights", "activation", "conv", "dequantized", "gemm", "matmul", "qgemm", "qlinear_conv", "qlinear_matmul"]
 
 CONV = {"auto_pad": "NOTSET", "dilations": (), "group": 1, "kernel_shape": (), "pads": (), "strides": ()}
+LARGEST_MIX = 1 << 18
+"""Weights of a product along pixels: they are there once for each channel."""
 GEMM = {"alpha": 1.0, "transA": 0, "transB": 0}
 
 
@@ -34,60 +37,70 @@ class Weights:
 def conv(node: Node, inputs: list[Tensor | None], layers: Layers) -> Sum:
     """Conv between DequantizeLinear and QuantizeLinear."""
     x, weights, bias = (*inputs, None)[:3]
-    return _convolve(node, activation(node, x, 0), dequantized(node, weights, 0), bias, layers)
+    total = _convolve(node, activation(node, x, 0), dequantized(node, weights, 0), layers)
+    return total if bias is None else with_bias(node, total, bias)
 
 
 def qlinear_conv(node: Node, inputs: list[Tensor | None], layers: Layers) -> Quantized:
     """QLinearConv: convolution and requantization."""
     x, weights, (scale, zero_point), bias = _quantized_operands(node, inputs, ("x", "w"), 0)
-    return _requantized(node, _convolve(node, x, weights, bias, layers), scale, zero_point, layers)
+    total = _convolve(node, x, weights, layers)
+    total = total if bias is None else with_bias(node, total, bias)
+    return _requantized(node, total, scale, zero_point, layers)
 
 
 def matmul(node: Node, inputs: list[Tensor | None], layers: Layers) -> Sum:
-    """MatMul of a dequantized tensor with constant weights."""
+    """MatMul of a dequantized tensor with constant weights, on either side."""
     node.attributes()
-    return _multiply(node, activation(node, inputs[0], 0), dequantized(node, inputs[1], 1), None, layers)
+    first, second = inputs[:2]
+    if isinstance(first, DequantizedConstant) and isinstance(second, Real):
+        return _multiply_left(node, dequantized(node, first, -2), second.quantized, layers)
+    return _multiply(node, activation(node, first, 0), dequantized(node, second, -1), layers)
 
 
 def qlinear_matmul(node: Node, inputs: list[Tensor | None], layers: Layers) -> Quantized:
     """QLinearMatMul with constant second operand."""
     node.attributes()
     x, weights, (scale, zero_point), _ = _quantized_operands(node, inputs, ("a", "b"), 1)
-    return _requantized(node, _multiply(node, x, weights, None, layers), scale, zero_point, layers)
+    return _requantized(node, _multiply(node, x, weights, layers), scale, zero_point, layers)
 
 
 def gemm(node: Node, inputs: list[Tensor | None], layers: Layers) -> Sum:
     """Gemm of a dequantized matrix with constant weights."""
     attributes = node.attributes(**GEMM, beta=1.0)
-    node.require(attributes, alpha=1.0, beta=1.0, transA=0)
-    transposed = _transposed(node, attributes["transB"])
     x, weights, bias = (*inputs, None)[:3]
     _require_rank(node, x, 2)
-    kernel = dequantized(node, weights, 0 if transposed else 1)
-    return _multiply(node, activation(node, x, 0), _turned(kernel, transposed), bias, layers)
+    kernel = dequantized(node, weights, 0 if attributes["transB"] else 1)
+    total = _product(node, activation(node, x, 0), kernel, attributes, layers)
+    if bias is None:
+        return total
+    if attributes["alpha"] == attributes["beta"] == 1:
+        return with_bias(node, total, bias)
+    return with_real_bias(node, total, bias, attributes["beta"])
 
 
 def qgemm(node: Node, inputs: list[Tensor | None], layers: Layers) -> Quantized:
     """QGemm of com.microsoft with quantized output, as ONNX Runtime's quantizer writes Gemm."""
     attributes = node.attributes(**GEMM)
-    node.require(attributes, alpha=1.0, transA=0)
-    transposed = _transposed(node, attributes["transB"])
     operands = (*inputs, None, None, None)[:9]
     if operands[7] is None or operands[8] is None:
         raise node.unsupported("inputs 'y_scale' and 'y_zero_point' must be there; a float32 output is not supported")
     _require_rank(node, operands[0], 2)
     reordered = [*operands[:6], *operands[7:9], operands[6]]
-    axis = 0 if transposed else 1
+    axis = 0 if attributes["transB"] else 1
     x, weights, (scale, zero_point), bias = _quantized_operands(node, reordered, ("A", "B"), axis)
-    total = _multiply(node, x, _turned(weights, transposed), bias, layers)
+    total = _product(node, x, weights, attributes, layers)
+    total = total if bias is None else with_bias(node, total, bias)
     return _requantized(node, total, scale, zero_point, layers)
 
 
-def _convolve(node: Node, x: Quantized, weights: Weights, bias: Tensor | None, layers: Layers) -> Sum:
+def _convolve(node: Node, x: Quantized, weights: Weights, layers: Layers) -> Sum:
     attributes = node.attributes(**CONV)
     spatial = len(x.shape) - 2
     if spatial not in (1, 2):
-        raise node.error(f"input must have 3 or 4 dimensions (1-D or 2-D convolution), not {len(x.shape)}: {x.shape}")
+        raise node.unsupported(
+            f"input must have 3 or 4 dimensions (1-D or 2-D convolution), not {len(x.shape)}: {x.shape}"
+        )
     if weights.values.ndim != spatial + 2:
         raise node.error(f"weights must have {spatial + 2} dimensions, not shape {weights.values.shape}")
     groups, outputs = attributes["group"], len(weights.values)
@@ -100,16 +113,41 @@ def _convolve(node: Node, x: Quantized, weights: Weights, bias: Tensor | None, l
     shape = geometry(node, attributes, x.shape[2:], weights.values.shape[2:])
     values = weights.values if spatial == 2 else weights.values[:, :, np.newaxis, :]
     dims, view = bind_image(node, x, outputs, shape.size)
-    return _sum(node, x, Weights(values, weights.scale), shape, dims, view, bias, layers, groups)
+    return _sum(node, x, Weights(values, weights.scale), shape, dims, view, layers, groups)
 
 
-def _multiply(node: Node, x: Quantized, weights: Weights, bias: Tensor | None, layers: Layers) -> Sum:
-    """x [..., K] times weights [K, O]."""
-    if weights.values.ndim != 2:
+def _product(node: Node, x: Quantized, weights: Weights, attributes: dict[str, Any], layers: Layers) -> Sum:
+    """Gemm without its bias: alpha is a factor of the scale, as in ONNX Runtime's QGemm."""
+    alpha = np.float32(attributes["alpha"])
+    if not np.isfinite(alpha):
+        raise node.unsupported(f"attribute 'alpha' must be a finite number, not {alpha}")
+    x = replace(x, view=x.view.transpose([1, 0])) if attributes["transA"] else x
+    values = weights.values.T if attributes["transB"] else weights.values
+    total = _multiply(node, x, Weights(-values if alpha < 0 else values, weights.scale), layers)
+    with np.errstate(over="ignore", under="ignore"):
+        return replace(total, x_scale=np.abs(alpha) * total.x_scale)
+
+
+def _multiply_left(node: Node, weights: Weights, x: Quantized, layers: Layers) -> Sum:
+    """Weights [M, K] times x [..., K, N], as the transposed of the transposed x times the transposed weights."""
+    rank = len(x.shape)
+    order = [*range(rank - 2), rank - 1, rank - 2] if rank > 1 else [0]
+    turned = Weights(weights.values.swapaxes(-1, -2), weights.scale)
+    total = _multiply(node, replace(x, view=x.view.transpose(order)), turned, layers)
+    extra = len(total.shape) - rank
+    return replace(total, view=total.view.transpose([*range(extra), *(extra + axis for axis in order)]))
+
+
+def _multiply(node: Node, x: Quantized, weights: Weights, layers: Layers) -> Sum:
+    """x [..., K] times weights [K, O], which may have axes of size 1 before."""
+    *leading, features, outputs = (1, 1, *weights.values.shape)
+    if weights.values.ndim < 2 or set(leading) != {1}:
         raise node.unsupported(f"weights must be a matrix, not of shape {weights.values.shape}")
-    features, outputs = weights.values.shape
     if not x.shape or x.shape[-1] != features:
-        raise node.error(f"weights must have {x.shape[-1] if x.shape else 1} rows, not {features}")
+        raise node.unsupported(f"weights must have {x.shape[-1] if x.shape else 1} rows, not {features}")
+    extra = max(weights.values.ndim - max(len(x.shape), 2), 0)
+    if is_over_pixels(x):
+        return _mixed(node, x, Weights(weights.values.reshape(features, outputs), weights.scale), extra, layers)
     order, dims, view = bind_rows(node, x, outputs)
     # `order` lists the K axis as (role, size), outermost first; the array wants channels, height, width.
     values = weights.values.reshape(*(size for _, size in order), outputs)
@@ -117,7 +155,20 @@ def _multiply(node: Node, x: Quantized, weights: Weights, bias: Tensor | None, l
     values = np.transpose(values, [len(order), *(kept[role] for role in sorted(kept))])
     sizes = dict(order)
     values = np.ascontiguousarray(values).reshape(outputs, *(sizes.get(role, 1) for role in (1, 2, 3)))
-    return _sum(node, x, Weights(values, weights.scale), Geometry(), dims, view, bias, layers)
+    view = View(((),) * extra + view.axes)
+    return _sum(node, x, Weights(values, weights.scale), Geometry(), dims, view, layers)
+
+
+def _mixed(node: Node, x: Quantized, weights: Weights, extra: int, layers: Layers) -> Sum:
+    """x [..., K] times weights [K, O] where K is all pixels of an image: of each channel O sums over them."""
+    dims, view, kernel = bind_pixels(x, weights.values.shape[1])
+    groups = x.array.roles[1].size  # type: ignore[index]
+    values = weights.values.T.reshape(-1, 1, *kernel)
+    if groups * values.size > LARGEST_MIX:
+        raise node.unsupported(f"products along pixels must be at most {LARGEST_MIX}, not {groups * values.size}")
+    scale = np.tile(weights.scale, groups) if weights.scale.ndim else weights.scale
+    view = View(((),) * extra + view.axes)
+    return _sum(node, x, Weights(np.tile(values, (groups, 1, 1, 1)), scale), Geometry(), dims, view, layers, groups)
 
 
 def _sum(
@@ -127,7 +178,6 @@ def _sum(
     shape: Geometry,
     dims: tuple[int, int, int, int],
     view: View,
-    bias: Tensor | None,
     layers: Layers,
     groups: int = 1,
 ) -> Sum:
@@ -151,8 +201,7 @@ def _sum(
         groups,
         macs_of=None if array is x.array else weights.values.size * dims[2] * dims[3],
     )
-    total = Sum(node, layer, scale, weights.scale, dims, view)
-    return total if bias is None else with_bias(node, total, bias)
+    return Sum(node, layer, scale, weights.scale, dims, view)
 
 
 def activation(node: Node, tensor: Tensor | None, position: int) -> Quantized:
@@ -163,22 +212,21 @@ def activation(node: Node, tensor: Tensor | None, position: int) -> Quantized:
 
 
 def dequantized(node: Node, tensor: Tensor | None, axis: int) -> Weights:
-    """Weights behind a DequantizeLinear."""
+    """Weights behind a DequantizeLinear, whose scales may lie along `axis`."""
     if not isinstance(tensor, DequantizedConstant):
         raise node.unsupported(f"weights must be a dequantized int8 constant, not {describe(tensor)}")
+    axis += tensor.values.ndim if axis < 0 else 0
     if tensor.scale.ndim and tensor.axis != axis:
         raise node.unsupported(f"weights must have their scales along the output axis {axis}, not along {tensor.axis}")
-    return Weights(_whole(node, tensor.values, tensor.scale, tensor.zero_point, axis), tensor.scale)
+    return _weights(node, tensor.values, tensor.scale, tensor.zero_point, axis)
 
 
-def _whole(
-    node: Node, values: NDArray, scale: NDArray[np.float32], zero_point: NDArray, axis: int
-) -> NDArray[np.int16]:
+def _weights(node: Node, values: NDArray, scale: NDArray[np.float32], zero_point: NDArray, axis: int) -> Weights:
     """int8 or uint8 weights without their zero point (one, or one for each index of `axis`)."""
     if values.dtype not in (np.int8, np.uint8):
         raise node.unsupported(f"weights must be int8 or uint8, not {values.dtype}")
     if not values.size:
-        raise node.error(f"weights must have at least one element, not shape {values.shape}")
+        raise node.unsupported(f"weights must have at least one element, not shape {values.shape}")
     if zero_point.dtype != values.dtype:
         raise node.error(f"weights of {values.dtype} must have a zero point of that type, not {zero_point.dtype}")
     if zero_point.size not in (1, scale.size):
@@ -190,7 +238,9 @@ def _whole(
             f"weights of shape {values.shape} must have one zero point or one for each index of axis {axis}"
         )
     along = [-1 if i == axis and zero_point.size > 1 else 1 for i in range(values.ndim)]
-    return values.astype(np.int16) - zero_point.reshape(along)
+    if (bad := ~(np.isfinite(scale) & (scale >= 0))).any():
+        raise node.unsupported(f"weights must have finite scales of at least 0, not {scale[bad].flat[0]:.6g}")
+    return Weights(values.astype(np.int16) - zero_point.reshape(along), scale)
 
 
 def _quantized_operands(
@@ -211,9 +261,9 @@ def _quantized_operands(
     x.array.agree(node, *activation_parameters(node, x_scales, x_zero_point))
     values = constant(node, w, w_name)
     if values.ndim <= axis:
-        raise node.error(f"weights must have more than {axis} dimensions, not shape {values.shape}")
+        raise node.unsupported(f"weights must have more than {axis} dimensions, not shape {values.shape}")
     scales = scale_of(node, w_scale, f"{w_name}_scale")
-    weights = Weights(_whole(node, values, scales, constant(node, w_zero, f"{w_name}_zero_point"), axis), scales)
+    weights = _weights(node, values, scales, constant(node, w_zero, f"{w_name}_zero_point"), axis)
     scale, zero_point = scale_of(node, y_scale, "y_scale"), constant(node, y_zero, "y_zero_point")
     return x, weights, (scale, zero_point), bias
 
@@ -221,16 +271,6 @@ def _quantized_operands(
 def _requantized(node: Node, total: Sum, scale: NDArray, zero_point: NDArray, layers: Layers) -> Quantized:
     y_scale, y_zero_point = activation_parameters(node, scale, zero_point)
     return emit(total, y_scale, y_zero_point, zero_point.dtype, node.proto.output[0], layers)
-
-
-def _transposed(node: Node, value: int) -> bool:
-    if value not in (0, 1):
-        raise node.error(f"attribute 'transB' must be 0 or 1, not {value}")
-    return bool(value)
-
-
-def _turned(weights: Weights, transposed: bool) -> Weights:
-    return Weights(weights.values.T, weights.scale) if transposed else weights
 
 
 def _require_rank(node: Node, tensor: Tensor | None, rank: int) -> None:

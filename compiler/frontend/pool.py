@@ -40,8 +40,9 @@ def global_max_pool(node: Node, inputs: list[Tensor | None], layers: Layers) -> 
 def average_pool(node: Node, inputs: list[Tensor | None], quantized: bool = False) -> Mapped:
     """AveragePool of a dequantized tensor, before its QuantizeLinear; with `quantized` as a QLinearAveragePool.
 
-    They differ where ceil_mode adds windows that stick out, and pads are counted: ONNX does not count what sticks out,
-    ONNX Runtime's QLinearAveragePool does, and takes the place of AveragePool. So AveragePool is refused there.
+    They differ with count_include_pad. ONNX counts the pads that the node names, not what sticks out of them with
+    ceil_mode, and so does ONNX Runtime's AveragePool. Its QLinearAveragePool, which no other defines, counts all of the
+    window, even where it takes the place of an AveragePool.
     """
     attributes = node.attributes(**WINDOW, count_include_pad=0)
     x = dequantized(node, inputs[0])
@@ -49,10 +50,7 @@ def average_pool(node: Node, inputs: list[Tensor | None], quantized: bool = Fals
     _refuse_empty(node, window, x.shape[2:])
     if not attributes["count_include_pad"]:
         return average(node, x, window, dims, view)
-    pads = geometry(node, attributes, _sizes(node, x), attributes["kernel_shape"]).pads
-    if not quantized and any(more > given for more, given in zip(window.pads, pads, strict=True)):
-        raise node.unsupported("attributes 'ceil_mode' and 'count_include_pad' must not both be 1 for this size")
-    return average(node, x, window, dims, view, window.pads)
+    return average(node, x, window, dims, view, window.pads if quantized else _pads(node, x, attributes))
 
 
 def global_average_pool(node: Node, inputs: list[Tensor | None]) -> Mapped:
@@ -94,11 +92,18 @@ def pool_windows(node: Node, x: Quantized, attributes: dict[str, Any]) -> tuple[
     kernel_y, kernel_x = (1, *kernel)[-2:]
     window = Window((kernel_y, kernel_x), shape.stride, shape.dilation, shape.pads)
     if any(pad >= size for pad, size in zip(shape.pads, (kernel_y, kernel_x) * 2, strict=True) if pad):
-        raise node.error(f"attribute 'pads' must be smaller than the kernel {list(kernel)}, not {list(shape.pads)}")
+        raise node.unsupported(
+            f"attribute 'pads' must be smaller than the kernel {list(kernel)}, not {list(shape.pads)}"
+        )
     if attributes["ceil_mode"] and attributes["auto_pad"] in ("NOTSET", "VALID"):
         window = _rounded_up(window, (height, width))
     dims, view = bind_image(node, x, x.shape[1], window.output_size(height, width))
     return window, dims, view
+
+
+def _pads(node: Node, x: Quantized, attributes: dict[str, Any]) -> tuple[int, int, int, int]:
+    """The pads that the node names."""
+    return geometry(node, attributes, _sizes(node, x), attributes["kernel_shape"]).pads
 
 
 def dequantized(node: Node, tensor: Tensor | None) -> Quantized:

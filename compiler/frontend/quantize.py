@@ -40,8 +40,9 @@ def quantize(node: Node, inputs: list[Tensor | None], layers: Layers) -> Tensor:
         raise node.error(
             f"attribute 'output_dtype' must be the type of the zero point, {zero_point.dtype}, not {named}"
         )
-    if isinstance(x, Constant):
-        return _quantize_constant(node, x, scale, zero_point, values["axis"])
+    if isinstance(x, Constant | DequantizedConstant):
+        real = Constant(x.real) if isinstance(x, DequantizedConstant) else x
+        return _quantize_constant(node, real, scale, zero_point, values["axis"])
     scalar_scale, scalar_zero_point = activation_parameters(node, scale, zero_point)
     dtype = zero_point.dtype
     if isinstance(x, Sum | Mapped | Function):
@@ -99,15 +100,12 @@ def integers(node: Node, tensor: Tensor | None, name: str) -> list[int]:
 
 
 def scale_of(node: Node, tensor: Tensor | None, name: str) -> NDArray[np.float32]:
-    """Scales of an input: float32, positive and finite; a scalar, or 1-D."""
+    """Scales of an input: float32; a scalar, or 1-D."""
     scale = constant(node, tensor, name)
     if scale.dtype != np.float32:
         raise node.unsupported(f"input '{name}' must be float32, not {scale.dtype}")
     if scale.ndim > 1:
         raise node.unsupported(f"input '{name}' must be a scalar or 1-D, not of shape {scale.shape}")
-    if not (np.isfinite(scale) & (scale > 0)).all():
-        bad = scale[~(np.isfinite(scale) & (scale > 0))].flat[0]
-        raise node.error(f"input '{name}' must be positive and finite, not {bad}")
     return scale.reshape(()) if scale.size == 1 else scale
 
 
@@ -119,6 +117,8 @@ def activation_parameters(node: Node, scale: NDArray, zero_point: NDArray) -> tu
         )
     if zero_point.dtype not in EIGHT_BITS:
         raise node.unsupported(f"an activation must be int8 or uint8, not {zero_point.dtype}")
+    if not (np.isfinite(scale) and scale >= np.finfo(np.float32).tiny):
+        raise node.unsupported(f"the scale of an activation must be a normal positive float32, not {float(scale):.6g}")
     return np.float32(scale), int(zero_point.reshape(-1)[0]) - shift(zero_point.dtype)
 
 
@@ -146,7 +146,7 @@ def _input_type(x: Tensor | None) -> np.dtype:
 
 def _quantize_constant(node: Node, x: Constant, scale: NDArray, zero_point: NDArray, axis: int) -> Constant:
     if x.values.dtype != np.float32:
-        raise node.error(f"input 'x' must be float32, not {x.values.dtype}")
+        raise node.unsupported(f"input 'x' must be float32, not {x.values.dtype}")
     if zero_point.dtype not in EIGHT_BITS:
         raise node.unsupported(f"output must be int8 or uint8, not {zero_point.dtype}")
     if scale.ndim:
@@ -158,8 +158,10 @@ def _quantize_constant(node: Node, x: Constant, scale: NDArray, zero_point: NDAr
         shape = [-1 if i == axis else 1 for i in range(x.values.ndim)]
         scale, zero_point = scale.reshape(shape), np.broadcast_to(zero_point, scale.shape).reshape(shape)
     limits = np.iinfo(zero_point.dtype)
+    if not (np.isfinite(scale) & (scale > 0)).all():
+        raise node.unsupported("scales to quantize a constant with must be positive and finite")
     if np.isnan(x.values).any():
-        raise node.error("input 'x' must be numbers; the constant has NaN")
+        raise node.unsupported("input 'x' must be numbers; the constant has NaN")
     with np.errstate(over="ignore"):
         rounded = np.rint(x.values / scale) + zero_point.astype(np.float32)
     return Constant(np.clip(rounded, limits.min, limits.max).astype(zero_point.dtype))

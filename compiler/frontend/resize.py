@@ -72,7 +72,7 @@ def _scales(
     scales = [] if given_scales is None else constant(node, given_scales, "scales").reshape(-1).tolist()
     sizes = [] if given_sizes is None else integers(node, given_sizes, "sizes")
     if bool(scales) == bool(sizes):
-        raise node.error("one of inputs 'scales' and 'sizes' must be there")
+        raise node.unsupported("one of inputs 'scales' and 'sizes' must be there")
     if len(set(axes)) != len(axes) or any(not 0 <= axis < rank for axis in axes):
         raise node.error(f"attribute 'axes' must be different axes of {rank}, not {axes}")
     if len(scales or sizes) != len(axes):
@@ -82,9 +82,9 @@ def _scales(
     result = [(np.float32(1), n) for n in shape]
     for i, axis in enumerate(axes):
         if scales and not (np.isfinite(scales[i]) and scales[i] > 0 and 1 <= scales[i] * shape[axis] < 1 << 31):
-            raise node.error(f"input 'scales' must be positive, and keep something of each axis, not {scales}")
+            raise node.unsupported(f"input 'scales' must be positive, and keep something of each axis, not {scales}")
         if sizes and not 1 <= sizes[i] < 1 << 31:
-            raise node.error(f"input 'sizes' must be at least 1, not {sizes}")
+            raise node.unsupported(f"input 'sizes' must be at least 1, not {sizes}")
         if scales:
             result[axis] = (np.float32(scales[i]), int(np.floor(np.float32(scales[i]) * np.float32(shape[axis]))))
         else:

@@ -2,14 +2,16 @@
 
 from math import prod
 
+import numpy as np
 from numpy.typing import NDArray
 
 from systolith.compiler.frontend.array import Roles, image_roles
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.tensors import Quantized
 from systolith.compiler.frontend.views import Atom, Axis, View, merge, split, strided
+from systolith.compiler.ir import Dims
 
-__all__ = ["bind_alike", "bind_image", "bind_rows", "per_channel", "restride"]
+__all__ = ["bind_alike", "bind_image", "bind_pixels", "bind_rows", "is_over_pixels", "per_channel", "restride"]
 
 ONE = Atom(1, 1)
 CHANNELS = 1
@@ -46,6 +48,32 @@ def bind_rows(node: Node, x: Quantized, outputs: int) -> tuple[list[tuple[int, i
     moved = image_roles(dims)
     axes = [merge(_move(atom, roles, moved) for atom in _cut(node, axis, roles)) for axis in leading]
     return order, dims, View((*axes, merge([moved[CHANNELS]])))
+
+
+def is_over_pixels(x: Quantized) -> bool:
+    """Whether the last axis of `x` is all pixels of an image of several channels, and each other axis all of batch or
+    channels."""
+    if x.array.roles is None:
+        return False
+    batch, channels, *pixels = x.array.roles
+    *leading, inner = x.view.axes
+    known = (merge([batch]), merge([channels]), ())
+    return channels.size > 1 and bool(inner) and inner == merge(pixels) and all(axis in known for axis in leading)
+
+
+def bind_pixels(x: Quantized, outputs: int) -> tuple[Dims, View, tuple[int, int]]:
+    """Read `x` [..., K] with K as in `is_over_pixels`: dims of `outputs` sums for each channel, side by side, their
+    view [..., outputs], and the kernel."""
+    assert x.array.roles is not None
+    batch, channels, height, width = x.array.roles
+    dims = batch.size, channels.size * outputs, 1, 1
+    moved = {
+        merge([batch]): merge([image_roles(dims)[0]]),
+        merge([channels]): merge([Atom(channels.size, outputs)]),
+        (): (),
+    }
+    axes = (*(moved[axis] for axis in x.view.axes[:-1]), merge([Atom(outputs, 1)]))
+    return dims, View(axes), (height.size, width.size)
 
 
 def _row_roles(node: Node, x: Quantized, leading: tuple[Axis, ...], inner: Axis) -> Roles:
@@ -133,11 +161,18 @@ def bind_alike(node: Node, x: Quantized, other: Quantized) -> None:
 
 def per_channel(node: Node, view: View, roles: Roles, values: NDArray) -> NDArray:
     """A constant that is broadcast over a view, as its one value or as one for each channel (1-D)."""
-    if values.size == 1:
+    if values.size == 1 and values.ndim <= len(view.axes):
         return values.reshape(())
-    channels = merge([roles[CHANNELS]])
-    expected = tuple(roles[CHANNELS].size if axis == channels else 1 for axis in view.axes)
-    padded = (1,) * (len(expected) - values.ndim) + values.shape
-    if padded != expected:
-        raise node.unsupported(f"a constant must be one number, or one for each channel {expected}, not {values.shape}")
-    return values.reshape(-1)
+    channel = roles[CHANNELS]
+    parts = View(tuple(
+        axis if all(channel.stride <= atom.stride < channel.end for atom in axis) else () for axis in view.axes
+    ))  # fmt: skip
+    padded = (1,) * (len(parts.shape) - values.ndim) + values.shape
+    fits = len(padded) == len(parts.shape) and all(n in (1, e) for n, e in zip(padded, parts.shape, strict=True))
+    if not fits or prod(parts.shape) != channel.size:
+        raise node.unsupported(
+            f"a constant must be one number, or one for each channel {parts.shape}, not {values.shape}"
+        )
+    result = np.empty(channel.size, values.dtype)
+    result[parts.places() // channel.stride] = np.broadcast_to(values.reshape(padded), parts.shape)
+    return result

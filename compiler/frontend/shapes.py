@@ -43,11 +43,13 @@ def reshape(node: Node, inputs: list[Tensor | None]) -> Tensor:
     allow_zero = node.attributes(allowzero=0)["allowzero"]
     wanted = integers(node, inputs[1], "shape")
     if allow_zero and 0 in wanted:
-        raise node.error("attribute 'allowzero' with a 0 in the shape would make an empty tensor")
+        raise node.unsupported("attribute 'allowzero' with a 0 in the shape would make an empty tensor")
     if any(n < -1 or (n == 0 and i >= len(x.shape)) for i, n in enumerate(wanted)) or wanted.count(-1) > 1:
         raise node.error(f"input 'shape' must be sizes, 0 to keep one, at most one -1, not {wanted}")
     shape = [x.shape[i] if n == 0 else n for i, n in enumerate(wanted)]
     known = prod(n for n in shape if n != -1)
+    if not known:
+        raise node.unsupported(f"shape must not be empty, as {x.shape} to {wanted} is")
     shape = [prod(x.shape) // known if n == -1 else n for n in shape]
     if prod(shape) != prod(x.shape):
         raise node.error(f"input 'shape' must keep the {prod(x.shape)} elements of {x.shape}, not {wanted}")
@@ -107,13 +109,20 @@ def _reshaped(node: Node, x: Tensor, shape: tuple[int, ...]) -> Tensor:
     if isinstance(x, Constant):
         return Constant(x.values.reshape(shape))
     if isinstance(x, DequantizedConstant):
-        if x.scale.ndim:
-            raise node.error("constant with a scale for each channel must not be reshaped")
-        return replace(x, values=x.values.reshape(shape), axis=0)
+        axis = _kept(x.shape, x.axis, shape) if x.scale.ndim else 0
+        if axis is None:
+            return Constant(x.real.reshape(shape))
+        return replace(x, values=x.values.reshape(shape), axis=axis)
     view = x.view.reshape(shape)
     if view is None:
         raise node.unsupported(f"shape {x.shape} to {shape} must be a change of view; this one moves data")
     return viewed(x, view)
+
+
+def _kept(shape: tuple[int, ...], axis: int, other: tuple[int, ...]) -> int | None:
+    """The axis of the `other` shape that is this one, None where there is none."""
+    found = [i for i, n in enumerate(other) if n == shape[axis] and prod(other[:i]) == prod(shape[:axis])]
+    return found[0] if found else None
 
 
 def _present(node: Node, inputs: list[Tensor | None]) -> Tensor:

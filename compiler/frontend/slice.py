@@ -65,8 +65,10 @@ def split(node: Node, inputs: list[Tensor | None], layers: Layers) -> list[Tenso
     total = x.shape[axis]
     each = -(-total // len(names))
     sizes = sizes or tuple(min(each, total - i * each) for i in range(len(names)))
-    if len(sizes) != len(names) or min(sizes) < 1 or sum(sizes) != total:
+    if len(sizes) != len(names) or min(sizes) < 0 or sum(sizes) != total:
         raise node.error(f"parts must be {len(names)} sizes that add up to {total}, not {list(sizes)}")
+    if not all(sizes):
+        raise node.unsupported(f"parts must not be empty, as one of {list(sizes)} is")
     ends = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
     parts = [range(first, last) for first, last in pairwise(ends)]
     return [

@@ -34,7 +34,9 @@ def conv_transpose(node: Node, inputs: list[Tensor | None], layers: Layers) -> S
     x, kernels = activation(node, tensor, 0), dequantized(node, weights, 1)
     spatial, values = len(x.shape) - 2, kernels.values
     if spatial not in (1, 2):
-        raise node.error(f"input must have 3 or 4 dimensions (1-D or 2-D convolution), not {len(x.shape)}: {x.shape}")
+        raise node.unsupported(
+            f"input must have 3 or 4 dimensions (1-D or 2-D convolution), not {len(x.shape)}: {x.shape}"
+        )
     if values.ndim != spatial + 2:
         raise node.error(f"weights must have {spatial + 2} dimensions, not shape {values.shape}")
     groups, channels = attributes["group"], x.shape[1]
@@ -84,7 +86,9 @@ def _axes(node: Node, attributes: dict[str, Any], sizes: tuple[int, ...], kernel
     if max(strides) > LARGEST:
         raise node.unsupported(f"attribute 'strides' must be at most {LARGEST}, not {list(strides)}")
     if any(more >= stride for more, stride in zip(extra, strides, strict=True)):
-        raise node.error(f"attribute 'output_padding' must be below the strides {list(strides)}, not {list(extra)}")
+        raise node.unsupported(
+            f"attribute 'output_padding' must be below the strides {list(strides)}, not {list(extra)}"
+        )
     if max(extents) > LONGEST:
         raise node.unsupported(f"kernel with its dilations must be at most {LONGEST} long, not {list(extents)}")
     full = [(n - 1) * s + e + more for n, s, e, more in zip(sizes, strides, extents, extra, strict=True)]
@@ -105,7 +109,7 @@ def _pads(
     auto, pads = explicit_pads(node, attributes, rank)
     lengths = list(attributes["output_shape"])
     if lengths and len(lengths) not in (rank, rank + 2):
-        raise node.error(f"attribute 'output_shape' must be {rank} integers, not {lengths}")
+        raise node.unsupported(f"attribute 'output_shape' must be {rank} integers, not {lengths}")
     lengths = lengths[-rank:]
     if not lengths and auto.startswith("SAME"):
         lengths = [n * s for n, s in zip(sizes, strides, strict=True)]
@@ -120,7 +124,7 @@ def _pads(
                                    f"which it reaches, not {lengths}")  # fmt: skip
         before = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
     if min(lengths) < 1:
-        raise node.error(f"output must not be empty, as with 'pads' {list(pads)}: {lengths}")
+        raise node.unsupported(f"output must not be empty, as with 'pads' {list(pads)}: {lengths}")
     return before, lengths
 
 

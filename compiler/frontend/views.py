@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+from numpy.typing import NDArray
+
 __all__ = ["Atom", "Axis", "View", "merge", "split", "strided"]
 
 
@@ -36,6 +39,16 @@ class View:
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(prod(atom.size for atom in axis) for axis in self.axes)
+
+    def places(self) -> NDArray[np.int64]:
+        """Where each element of the tensor is in the flat array."""
+        places = np.zeros((), np.int64)
+        for axis in self.axes:
+            steps = np.zeros((), np.int64)
+            for atom in axis:
+                steps = np.add.outer(steps, np.arange(atom.size) * atom.stride)
+            places = np.add.outer(places, steps.reshape(-1))
+        return places
 
     def transpose(self, order: Iterable[int]) -> "View":
         return View(tuple(self.axes[i] for i in order))

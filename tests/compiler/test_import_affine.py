@@ -132,12 +132,12 @@ def test_quantized_operators_with_constants(op):
     ]
 
 
-def layer_and_norm(gain, shift, weights=None, opset=17) -> bytes:
-    writer = ModelWriter(opset)
+def layer_and_norm(gain, shift, weights=None, variance=1.0) -> bytes:
+    writer = ModelWriter()
     x = writer.dequantize(writer.input("x", np.int8, (1, 2, 4, 4)), 0.05, np.int8(-3))
     values = np.array([[127, -3], [5, 6]] if weights is None else weights, np.int8).reshape(2, 2, 1, 1)
     y = writer.node("Conv", [x, writer.dequantize(writer.constant(values), 0.01, np.int8(0))], "conv")
-    return finish(writer, normalized(writer, y, gain, shift), 0.05, np.int8(10))
+    return finish(writer, normalized(writer, y, gain, shift, variance=variance), 0.05, np.int8(10))
 
 
 def test_folded_into_a_convolution():
@@ -150,10 +150,21 @@ def test_folded_into_a_convolution():
     assert np.isclose(layer.scale[0], 0.5 * 0.05 * 0.01 / 0.05)
 
 
+@pytest.mark.parametrize(("gain", "shift"), [(1e-9, 3.0), (1e-12, -0.7), (1e-30, 1e4), (0.0, 1e-3)])
+def test_a_factor_that_leaves_only_the_shift(gain: float, shift: float):
+    """Of one channel: no accumulator holds both, and the other channel is as without it."""
+    graph, off = differences(layer_and_norm([gain, 1.0], [shift, 0.2]), RNG)
+    assert off.max() <= 1
+    (layer,) = graph.layers
+    assert isinstance(layer, Conv)
+    assert layer.weights.reshape(2, 2).tolist() == [[0, 0], [5, 6]]
+
+
 @pytest.mark.parametrize(("model", "message"), [
     (layer_and_norm([-0.5, 1.0], [0, 0], [[-128, 3], [5, 6]]),
      "BatchNormalization 'norm': weights of channels with a negative factor must be from -127"),
-    (layer_and_norm([1e-9, 1.0], [3.0, 0]), "BatchNormalization 'norm': bias must fit int32")])  # fmt: skip
+    (layer_and_norm([1.0, 1.0], [0, 0], variance=-1.0), "input 'var' must be positive with 'epsilon' added"),
+])  # fmt: skip
 def test_what_cannot_be_folded(model, message):
     with pytest.raises(UnsupportedError) as error:
         import_model(model)

@@ -5,12 +5,16 @@ ONNX Runtime averages in float32 where a window slides; there a mean halfway bet
 
 import numpy as np
 import pytest
-from compare import agree, finish, output, value
+from compare import agree, differences, finish, output, unoptimized, value
 
+from systolith.compiler.compile import compile_model
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir import Map, Window
+from systolith.config import PRESETS
 from systolith.errors import UnsupportedError
+from systolith.sim import golden
 from systolith.sim.model_writer import ModelWriter
+from systolith.sim.run import run
 
 TYPES = np.dtype(np.int8), np.dtype(np.uint8)
 RNG = np.random.default_rng(0)
@@ -102,18 +106,51 @@ def test_average_pool_fields():
 
 
 def test_what_ceil_mode_adds():
-    """A pad for what sticks out; it does not count, but QLinearAveragePool counts it."""
+    """A pad for what sticks out. It does not count, except to QLinearAveragePool; the pads that are named do."""
     attributes = {"kernel_shape": [4], "strides": [3], "pads": [1, 1], "ceil_mode": 1}
     layer = only_map(agree(pool("AveragePool", (1, 2, 6), **attributes), RNG, steps=1))
     assert layer.window.pads == (0, 1, 0, 3)
     assert layer.counted is None
-    with pytest.raises(UnsupportedError, match="'ceil_mode' and 'count_include_pad' must not both be 1"):
-        import_model(pool("AveragePool", (1, 2, 6), count_include_pad=1, **attributes))
+    model = pool("AveragePool", (1, 2, 6), count_include_pad=1, **attributes)
+    layer = only_map(agree(model, np.random.default_rng(1), steps=1, run=unoptimized))
+    assert (layer.window.pads, layer.counted) == ((0, 1, 0, 3), (0, 1, 0, 1))
     writer = ModelWriter()
     constants = [writer.constant(c) for c in (np.float32(1), np.uint8(3), np.float32(1), np.uint8(9))]
     y = writer.node("QLinearAveragePool", [writer.input("x", np.uint8, (1, 2, 6)), *constants],
                     domain="com.microsoft", count_include_pad=1, **attributes)  # fmt: skip
     assert only_map(agree(output(writer, y, TYPES[1], 3), RNG, steps=1)).counted == (0, 1, 0, 3)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_pads_that_count(seed):
+    """What sticks out with ceil_mode does not, in any opset; nor does dilation change that."""
+    rng = np.random.default_rng(seed)
+    opset, rank = int(rng.choice([10, 13, 18, 19, 22])), int(rng.choice([3, 4]))
+    sizes = [int(n) for n in rng.integers(5, 12, rank - 2)]
+    kernel, strides = ([int(rng.integers(low, 5)) for _ in sizes] for low in (2, 1))
+    attributes = {"pads": [int(rng.integers(0, size)) for size in kernel * 2]}
+    if seed % 4 == 0:
+        attributes = {"auto_pad": str(rng.choice(["SAME_UPPER", "SAME_LOWER", "VALID"]))}
+        strides = [min(steps) for steps in zip(strides, kernel, strict=True)]
+    elif opset >= 19:
+        attributes["dilations"] = [int(rng.integers(1, 3)) if 2 * k - 1 <= n else 1
+                                   for k, n in zip(kernel, sizes, strict=True)]  # fmt: skip
+    model = pool("AveragePool", (2, 3, *sizes), opset, (0.191, 7), kernel_shape=kernel, strides=strides, ceil_mode=1,
+                 count_include_pad=1, **attributes)  # fmt: skip
+    _, off = differences(model, rng, run=unoptimized)
+    assert off.max() <= 1
+    assert (off > 0).mean() < 0.03
+
+
+def test_averages_of_counted_pads_run_on_the_accelerator():
+    """In tiles: each position has its own divisor."""
+    model = pool("AveragePool", (1, 5, 33, 21), kernel_shape=[3, 4], strides=[2, 3], pads=[1, 2, 1, 3], ceil_mode=1,
+                 count_include_pad=1)  # fmt: skip
+    program = compile_model(model, PRESETS["tiny4"])
+    inputs = {"x": np.random.default_rng(2).integers(0, 256, (1, 5, 33, 21)).astype(np.uint8)}
+    (y,) = run(program, inputs, PRESETS["tiny4"], "isa")[0].values()
+    (expected,) = golden.run(import_model(model), inputs).values()
+    np.testing.assert_array_equal(y, expected)
 
 
 def test_ceil_mode_drops_a_window_that_begins_behind_the_input():

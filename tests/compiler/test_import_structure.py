@@ -200,6 +200,13 @@ def test_wrong_slices(op, inputs, attributes, message):
     assert message in str(error.value)
 
 
+def test_a_part_of_nothing_is_for_the_host():
+    writer = ModelWriter()
+    parts = several(writer, "Split", [image(writer, 2, 6, 7, 8), ints(writer, 0, 6)], 2, axis=1)
+    error = refused(finish(writer, parts[1], 4))
+    assert "parts must not be empty, as one of [0, 6] is" in str(error)
+
+
 # Channel shuffle and views
 
 
@@ -324,3 +331,80 @@ def test_rows_of_an_image_with_channels_last(batch):
     total = writer.node("Add", [image(writer, batch, 3, 4, 5, name="residual"), y])
     graph = same(finish(writer, total, 4, 0.13), within=1)
     assert graph.values["pixels"].dims == (batch, 6, 4, 5)
+
+
+# Views of constants
+
+
+def viewed(writer: ModelWriter, x: str, op: str, argument) -> str:
+    """`x` behind a view: a Reshape to a shape, a Transpose, an Unsqueeze, Squeeze or Flatten at axes, an Identity."""
+    match op:
+        case "Transpose":
+            return writer.node(op, [x], perm=argument)
+        case "Flatten":
+            return writer.node(op, [x], axis=argument)
+        case "Identity":
+            return writer.node(op, [x])
+    return writer.node(op, [x, ints(writer, *argument)])
+
+
+def scaled_weights(writer: ModelWriter, shape: tuple[int, ...], axis: int) -> str:
+    """Weights with a scale for each index of an axis."""
+    scales = RNG.uniform(0.005, 0.02, shape[axis]).astype(np.float32)
+    values = writer.constant(RNG.integers(-128, 128, shape).astype(np.int8))
+    return writer.dequantize(values, scales, np.zeros(shape[axis], np.int8), axis=axis)
+
+
+@pytest.mark.parametrize(("shape", "axis", "views"), [
+    ((4, 6), 0, [("Unsqueeze", (2, 3))]),
+    ((4, 6), -2, [("Reshape", (4, 6, 1, 1))]),
+    ((4, 6), 0, [("Reshape", (0, -1, 1, 1))]),
+    ((6, 4), 1, [("Transpose", [1, 0]), ("Unsqueeze", (2, 3)), ("Identity", ())]),
+    ((1, 4, 6, 1, 1), 1, [("Squeeze", (0,))]),
+    ((4, 6, 1, 1), 0, [("Flatten", 1), ("Unsqueeze", (-1, -2))]),
+    ((1, 6, 4), 2, [("Flatten", 2), ("Transpose", [1, 0]), ("Reshape", (4, 6, 1, 1))]),
+    ((4, 3, 2), 0, [("Reshape", (4, 6, 1, 1))]),
+])  # fmt: skip
+def test_views_of_weights_with_scales(shape, axis, views):
+    """The axis of the scales stays an axis: they are weights as they are."""
+    writer = ModelWriter()
+    w = scaled_weights(writer, shape, axis)
+    for op, argument in views:
+        w = viewed(writer, w, op, argument)
+    (layer,) = same(finish(writer, writer.node("Conv", [image(writer, 1, 6, 5, 4), w]), 4, scale=0.5)).layers
+    assert isinstance(layer, Conv)
+    assert len(set(layer.scale.tolist())) == 4
+
+
+@pytest.mark.parametrize(("shape", "axis", "view"), [((2, 2, 6), 1, (4, 6, 1, 1)), ((24,), 0, (4, 6, 1, 1))])
+def test_views_that_leave_no_axis_for_the_scales(shape, axis, view):
+    """The host has the real weights."""
+    writer = ModelWriter()
+    w = viewed(writer, scaled_weights(writer, shape, axis), "Reshape", view)
+    error = refused(finish(writer, writer.node("Conv", [image(writer, 1, 6, 5, 4), w], "conv"), 4))
+    assert "Conv 'conv': weights must be a dequantized int8 constant, not a float32 constant" in str(error)
+
+
+def test_a_view_of_a_bias_with_scales():
+    writer = ModelWriter()
+    w = scaled_weights(writer, (4, 6, 1, 1), 0)
+    scales = np.linspace(0.001, 0.01, 4).astype(np.float32)
+    stored = writer.constant(np.array([[-300], [20], [77], [1000]], np.int32))
+    bias = viewed(writer, writer.dequantize(stored, scales, np.zeros(4, np.int32), axis=0), "Reshape", (-1,))
+    model = finish(writer, writer.node("Conv", [image(writer, 1, 6, 5, 4), w, bias]), 4, scale=0.5)
+    same(model, within=1)
+
+
+def test_a_constant_that_is_quantized_again():
+    """Of dequantized integers, as converters leave weights."""
+    writer = ModelWriter()
+    w = writer.quantize(scaled_weights(writer, (4, 6, 1, 1), 0), 0.011, np.int8(0))
+    y = writer.node("Conv", [image(writer, 1, 6, 5, 4), writer.dequantize(w, 0.011, np.int8(0))])
+    same(finish(writer, y, 4, scale=0.5))
+
+
+def test_a_constant_of_no_elements_is_not_divided_by():
+    writer = ModelWriter()
+    empty = writer.node("Reshape", [writer.constant(np.zeros((0, 3), np.float32)), ints(writer, 0, -1)], "empty")
+    error = refused(finish(writer, writer.node("Add", [image(writer, 1, 3), empty]), 2))
+    assert "Reshape 'empty': shape must not be empty, as (0, 3) to [0, -1] is" in str(error)
