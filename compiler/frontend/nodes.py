@@ -9,6 +9,7 @@ import numpy as np
 from onnx import AttributeProto, ModelProto, NodeProto, helper, numpy_helper
 
 from systolith.compiler.frontend.infer import TensorType, check_output, tensor_types
+from systolith.compiler.frontend.macs import Scope, macs
 from systolith.errors import SystolithError
 
 __all__ = ["Nodes", "fixed_batch"]
@@ -120,26 +121,12 @@ class Nodes:
 
     def macs(self, index: int) -> int:
         """Multiply-accumulates of a node."""
-        node = self.nodes[index]
-        shapes = [self._shape(name) for name in node.input]
-        size = prod(self._shape(node.output[0]))
-        match node.op_type:
-            case "Conv" | "ConvInteger":
-                return size * prod(shapes[1][1:])
-            case "QLinearConv":
-                return size * prod(shapes[3][1:])
-            case "ConvTranspose":
-                return prod(shapes[0]) * prod(shapes[1][1:])
-            case "MatMul" | "QLinearMatMul" | "MatMulInteger":
-                return size * shapes[0][-1]
-            case "Gemm" | "QGemm":
-                return size * prod(shapes[0]) // self._shape(node.output[0])[0]
-        return 0
+        return macs(self.nodes[index], self._scope)
 
-    def _shape(self, name: str) -> tuple[int, ...]:
-        if name in self.types:
-            return self.types[name].shape
-        return next((tuple(t.dims) for t in self.model.graph.initializer if t.name == name), ())
+    @cached_property
+    def _scope(self) -> Scope:
+        types = (helper.make_tensor_value_info(name, t.element, t.shape) for name, t in self.types.items())
+        return Scope.of(self.model, types)
 
 
 def fixed_batch(model: ModelProto, batch: int) -> ModelProto:
