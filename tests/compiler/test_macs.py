@@ -5,8 +5,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from systolith import PRESETS
+from systolith.commands.build import compile_file
+from systolith.commands.tables import percent
 from systolith.compiler.frontend.file import read_model
 from systolith.compiler.frontend.macs import Scope, macs
+from systolith.sim.model_writer import ModelWriter
 
 MS = "com.microsoft"
 
@@ -187,3 +191,32 @@ def test_local_functions():
     read = read_model(model.SerializeToString())
     scope = Scope.of(read, [*read.graph.input, *read.graph.output])
     assert sum(macs(node, scope) for node in read.graph.node) == 2 * 4 * 4 * 4
+
+
+# What `compile` says.
+
+
+def lstm(size: int) -> ModelWriter:
+    """A 4 x 8 matrix times 8 x 8 on the accelerator, then an LSTM of this size on the host."""
+    rng, writer = np.random.default_rng(1), ModelWriter(17)
+    x = writer.dequantize(writer.quantize(writer.input("x", np.float32, [4, 8]), 0.05, np.int8(0)), 0.05, np.int8(0))
+    stored = writer.constant(rng.integers(-127, 128, (8, 8)).astype(np.int8))
+    product = writer.node("MatMul", [x, writer.dequantize(stored, 0.01, np.int8(0))])
+    y = writer.dequantize(writer.quantize(product, 0.05, np.int8(0)), 0.05, np.int8(0))
+    steps = writer.node("Unsqueeze", [y, writer.constant(np.array([1], np.int64))])
+    weights = [writer.constant(rng.normal(size=(1, 4 * size, n)).astype(np.float32)) for n in (8, size)]
+    writer.output(writer.node("LSTM", [steps, *weights], hidden_size=size), np.float32, [4, 1, 1, size])
+    return writer
+
+
+def test_a_network_that_is_mostly_a_host_lstm(tmp_path, capsys):
+    path = tmp_path / "lstm.onnx"
+    path.write_bytes(lstm(128).model())
+    compile_file(path, PRESETS["tiny4"], tmp_path / "lstm.slp", 1, None, False)
+    host = 4 * 4 * 128 * (8 + 128)
+    text = capsys.readouterr().out
+    assert f"multiply-accumulates on the accelerator: 256 of {256 + host:,} (0.1 %)" in text
+
+
+def test_100_percent_is_all_of_it():
+    assert [percent(share) for share in (1, 0.99999, 0.9994, 0, None)] == ["100.0 %", "99.9 %", "99.9 %", "0.0 %", "-"]
