@@ -40,8 +40,7 @@ def kept_build(folder: Path, finished: str, make: Callable[[Path], None]) -> Non
 def build_failure(tool: str, log: Path) -> SystolithError:
     """What to raise when a tool has failed, by its log: a file in the folder of the build."""
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.exists() else []
-    said = [line.strip() for line in lines if "rror" in line] or [line.strip() for line in lines if line.strip()]
-    reason = f": {said[0][:200]}" if said else ""
+    reason = next((f": {line.strip()[:200]}" for line in lines if "rror" in line or "cannot" in line), "")
     free = shutil.disk_usage(log.parent).free
     room = f"; only {free >> 20} MiB are free there: set SYSTOLITH_CACHE to a folder with more" if free < ROOM else ""
     return SystolithError(f"Building the simulator failed in {tool}{reason}; see {log}{room}")
