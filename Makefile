@@ -24,6 +24,8 @@ help: ## list the targets
 setup: $(STAMP) ## make .venv with the package and its development tools, pinned by constraints.txt
 
 $(STAMP): pyproject.toml constraints.txt
+	@case "$$(pwd)" in *[:\$$\{\}]*) \
+	  echo "error: the path of this folder must have no : \$$ { or }, which Python's installers take apart: move it" >&2; exit 1;; esac
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: python3 must be 3.11 or newer: set PYTHON=/path/to/python3.11 (found '$(PYTHON)')" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \

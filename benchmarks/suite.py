@@ -22,6 +22,7 @@ from systolith.network import Network
 from systolith.program import Program
 from systolith.sim.check import Check, check
 from systolith.sim.inputs import random_inputs
+from systolith.sim.native_build import require
 from systolith.sim.run import BACKENDS, run
 
 __all__ = ["Result", "Traffic", "main", "measure", "traffic"]
@@ -64,6 +65,8 @@ def main(suite: str, config: Config, backend: str, only: Iterable[str] = ()) -> 
         raise SystolithError(f"Network must be one of {', '.join(_networks(suite))}, not {sorted(unknown)[0]!r}")
     if backend not in BACKENDS:
         raise SystolithError(f"Backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
+    if backend == "rtl":
+        require(config)
     results = []
     for name in names:
         print(f"{name}: compiling and running on {backend} ...", file=sys.stderr, flush=True)

@@ -77,7 +77,10 @@ def _packages() -> Iterator[Finding]:
 
 def _cache() -> Finding:
     """Where simulator builds go, and whether they can."""
-    folder = cache_folder()
+    try:
+        folder = cache_folder()
+    except SystolithError as error:
+        return Finding("build cache", "", "", str(error))
     try:
         cache_for("native")
     except SystolithError as error:

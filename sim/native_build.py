@@ -5,29 +5,31 @@ A build is keyed by a hash of everything that goes into it, locked while it is m
 
 import hashlib
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from filelock import FileLock
-
 from systolith import isa
 from systolith.config import Config
-from systolith.errors import SystolithError
 from systolith.hw import verilog as hardware
 from systolith.hw.verilog import WAIVERS
-from systolith.sim.toolchain import cache_for, tools, verilator
+from systolith.sim.kept_build import build_failure, kept_build
+from systolith.sim.plain_paths import plain_folder
+from systolith.sim.toolchain import cache_for, require_tools, verilator
 from systolith.whole_files import write_whole
 
-__all__ = ["LIBRARY", "build", "library"]
+__all__ = ["LIBRARY", "build", "library", "require"]
 
 LIBRARY = "systolith.so"
+LOG = "build.log"
 TOP = "systolith"
 RETIRE = tuple(f"retire_{unit}" for unit in ("load_w", "load_a", "execute", "sfu", "store", "depthwise"))
 """Signals of the top, each with `_valid` and `_index`: the instruction that unit retires in this cycle. The last one is
@@ -66,6 +68,13 @@ def library(config: Config, waves: str | None = None) -> Path:
     return _library(replace(config, name="any"), waves)
 
 
+def require(config: Config, waves: str | None = None) -> None:
+    """Raises SystolithError if the library is not there and cannot be built here: to be asked before long work."""
+    config = replace(config, name="any")
+    if not (_Build.of(_verilog(config), config, waves).folder / LIBRARY).exists():
+        require_tools()
+
+
 @cache
 def _library(config: Config, waves: str | None) -> Path:
     return build(_verilog(config), config, waves)
@@ -89,23 +98,65 @@ def _verilog(config: Config) -> str:
 
 def build(source: str, config: Config, waves: str | None = None) -> Path:
     """The library for this Verilog of module `systolith`; makes it if it is not there yet."""
-    tool = verilator()
-    texts = {
-        "systolith.v": source,
-        "control.vlt": WAIVERS + _control(source, config),
-        "model.h": _model_header(source, config),
-        **{name: (NATIVE / name).read_text(encoding="utf-8") for name in HARNESS},
-    }
-    if waves == "fst":
-        texts |= {name: (NATIVE / "fst" / name).read_text(encoding="utf-8") for name in FST_LIBRARIES}
-    flags = [*VERILATOR_FLAGS, *([f"--trace-{waves}", "-CFLAGS", f"-DWAVES_{waves.upper()}"] if waves else [])]
-    key = _hash([*texts, *texts.values(), *flags, *MAKE_FLAGS, tool.version])
-    folder = cache_for("native") / f"{config.array}x{config.array}_{key}"
-    with FileLock(f"{folder}.lock"):
-        if not (folder / LIBRARY).exists():
-            _make(folder, texts, flags)
-    os.utime(folder / LIBRARY)
-    return folder / LIBRARY
+    plan = _Build.of(source, config, waves)
+    kept_build(plan.folder, LIBRARY, plan.make)
+    return plan.folder / LIBRARY
+
+
+@dataclass(frozen=True)
+class _Build:
+    """What a library is built from, and the folder for it."""
+
+    folder: Path
+    texts: dict[str, str]
+    flags: list[str]
+
+    @classmethod
+    def of(cls, source: str, config: Config, waves: str | None) -> "_Build":
+        texts = {
+            "systolith.v": source,
+            "control.vlt": WAIVERS + _control(source, config),
+            "model.h": _model_header(source, config),
+            **{name: (NATIVE / name).read_text(encoding="utf-8") for name in HARNESS},
+        }
+        if waves == "fst":
+            texts |= {name: (NATIVE / "fst" / name).read_text(encoding="utf-8") for name in FST_LIBRARIES}
+        flags = [*VERILATOR_FLAGS, *([f"--trace-{waves}", "-CFLAGS", f"-DWAVES_{waves.upper()}"] if waves else [])]
+        key = _hash([*texts, *texts.values(), *flags, *MAKE_FLAGS, verilator().version, platform.machine()])
+        return cls(cache_for("native") / f"{config.array}x{config.array}_{key}", texts, flags)
+
+    def make(self, folder: Path) -> None:
+        """Verilate and compile; the library appears in the folder only when it is whole."""
+        started = time.monotonic()
+        print(f"building the native simulator in {folder} ...", file=sys.stderr, flush=True)
+        failed = None
+        with plain_folder(folder) as work:
+            for name, text in self.texts.items():
+                (work / name).write_text(text, encoding="utf-8")
+            for command in self._commands(work):
+                failed = failed or _failed(work, command)
+        if failed:
+            raise build_failure(failed, folder / LOG)
+        (folder / "obj" / LIBRARY).replace(folder / LIBRARY)
+        shutil.rmtree(folder / "obj")
+        print(f"built in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+    def _commands(self, work: Path) -> Iterator[list[str]]:
+        yield [
+            str(verilator().folder / "verilator"), *self.flags, "--top-module", TOP, "--prefix", "Vsystolith",
+            "-Mdir", "obj", "-CFLAGS", "-fPIC", "-CFLAGS", f"-I{work}", "-o", LIBRARY, "control.vlt", "systolith.v",
+            str(work / "harness.cpp"),
+        ]  # fmt: skip
+        yield ["make", "-C", "obj", "-f", "Vsystolith.mk", f"-j{os.cpu_count()}", *MAKE_FLAGS]
+
+
+def _failed(folder: Path, command: list[str]) -> str | None:
+    """The name of the command's program if it fails."""
+    with (folder / LOG).open("ab") as file:
+        done = subprocess.run(
+            command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **verilator().environment}
+        )
+    return Path(command[0]).name if done.returncode else None
 
 
 def _hash(parts: list[str]) -> str:
@@ -133,35 +184,3 @@ def _model_header(source: str, config: Config) -> str:
 
 def _retire_signals(source: str) -> list[str]:
     return [name for name in RETIRE if re.search(rf"\b{name}_valid\b", source)]
-
-
-def _make(folder: Path, texts: dict[str, str], flags: list[str]) -> None:
-    """Verilate and compile in `folder`; the library appears there only when it is whole."""
-    if missing := [name for name, path in tools().items() if path is None]:
-        raise SystolithError(f"Building the simulator must find {missing[0]} on PATH: run 'systolith doctor'")
-    started = time.monotonic()
-    print(f"building the native simulator in {folder} ...", file=sys.stderr, flush=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    tool = verilator()
-    _run(folder, [
-        str(tool.folder / "verilator"), *flags, "--top-module", TOP, "--prefix", "Vsystolith", "-Mdir", "obj",
-        "-CFLAGS", "-fPIC", "-CFLAGS", f"-I{folder}", "-o", LIBRARY, "control.vlt",
-        "systolith.v", str(folder / "harness.cpp"),
-    ])  # fmt: skip
-    _run(folder, ["make", "-C", "obj", "-f", "Vsystolith.mk", f"-j{os.cpu_count()}", *MAKE_FLAGS])
-    (folder / "obj" / LIBRARY).replace(folder / LIBRARY)
-    shutil.rmtree(folder / "obj")
-    print(f"built in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-
-
-def _run(folder: Path, command: list[str]) -> None:
-    log = folder / "build.log"
-    with log.open("ab") as file:
-        done = subprocess.run(
-            command, cwd=folder, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **verilator().environment}
-        )
-    if done.returncode:
-        raise RuntimeError(f"{Path(command[0]).name} failed with exit code {done.returncode}: see {log}")

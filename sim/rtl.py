@@ -166,7 +166,10 @@ def _format_of(waves: Path | None) -> str | None:
 
 @cache
 def _load(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:  # A file system without programs, say.
+        raise SystolithError(f"{path}: cannot be loaded: {error}; set SYSTOLITH_CACHE to another folder") from None
     handle, u32, u64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
     for name, result, arguments in (
         ("new", handle, (handle, ctypes.c_char_p)),

@@ -50,6 +50,8 @@ def main() -> None:
     except SystolithError as error:
         _refuse(str(error))
     except OSError as error:
+        if error.errno == errno.ENOENT and error.filename is None:  # As `tempfile` says it.
+            _refuse(f"Temporary files must have a folder: {error.strerror}; set TMPDIR to one")
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EPIPE):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # What is still in stdout's buffer goes nowhere.

@@ -14,6 +14,7 @@ from onnx.external_data_helper import load_external_data_for_tensor
 
 from systolith.compiler.frontend.dense import make_dense
 from systolith.compiler.frontend.names import keep_names_apart
+from systolith.compiler.frontend.open_dims import with_open_dims
 from systolith.compiler.frontend.order import sort_nodes
 from systolith.compiler.frontend.required import check_inputs_are_there
 from systolith.errors import SystolithError
@@ -52,6 +53,7 @@ def read_model(source: Path | bytes, where: str | None = None, oldest: int = OLD
         raise SystolithError(
             f"{where}: must be an ONNX model; this is no protocol buffer, or a truncated one ({len(source)} bytes)"
         ) from None
+    model = with_open_dims(model)
     if not model.ir_version or not model.graph.node:
         raise SystolithError(
             f"{where}: must be an ONNX model with at least one node; found none (is this file ONNX, and whole?)"

@@ -9,7 +9,8 @@ import numpy as np
 from onnx import AttributeProto, ModelProto, NodeProto, helper, numpy_helper
 
 from systolith.compiler.frontend.fold import RANDOM
-from systolith.compiler.frontend.infer import Shape, TensorType, check_output, stored_types, tensor_types
+from systolith.compiler.frontend.infer import Shape, TensorType, check_output, port, stored_types, tensor_types
+from systolith.compiler.frontend.macs import Scope, macs
 from systolith.errors import SystolithError
 
 __all__ = ["Nodes", "fixed_batch"]
@@ -37,9 +38,9 @@ class Nodes:
         types = tensor_types(model, [name for name in dict.fromkeys(names) if name not in stored], where)
         outputs = {port.name for port in model.graph.output}
         types |= {name: kind for name, kind in stored_types(model).items() if name in outputs}
-        for port in model.graph.output:
-            if port.name in types and port.type.HasField("tensor_type"):
-                check_output(port, types[port.name].dtype, where)
+        for output in model.graph.output:
+            if output.name in types and output.type.HasField("tensor_type"):
+                check_output(output, types[output.name].dtype, where)
         return cls(model, tuple(_without_shape(node, types) for node in nodes), types)
 
     @cached_property
@@ -143,34 +144,19 @@ class Nodes:
 
     def macs(self, index: int) -> int:
         """Multiply-accumulates of a node."""
-        node = self.nodes[index]
-        shapes = [self._shape(name) for name in node.input]
-        size = prod(self._shape(node.output[0]))
-        match node.op_type:
-            case "Conv" | "ConvInteger":
-                return size * prod(shapes[1][1:])
-            case "QLinearConv":
-                return size * prod(shapes[3][1:])
-            case "ConvTranspose":
-                return prod(shapes[0]) * prod(shapes[1][1:])
-            case "MatMul" | "QLinearMatMul" | "MatMulInteger":
-                return size * shapes[0][-1]
-            case "Gemm" | "QGemm":
-                return size * prod(shapes[0]) // self._shape(node.output[0])[0]
-        return 0
+        return macs(self.nodes[index], self._scope)
 
-    def _shape(self, name: str) -> tuple[int, ...]:
-        if name in self.types:
-            return tuple(1 if size is None else size for size in self.types[name].shape or ())
-        return next((tuple(t.dims) for t in self.model.graph.initializer if t.name == name), ())
+    @cached_property
+    def _scope(self) -> Scope:
+        return Scope.of(self.model, (port(name, kind) for name, kind in self.types.items()))
 
 
 def fixed_batch(model: ModelProto, batch: int) -> ModelProto:
     """A copy with `batch` where the first dimension of an input is open, and without shapes inferred before."""
     fixed = ModelProto()
     fixed.CopyFrom(model)
-    for port in fixed.graph.input:
-        for dim in port.type.tensor_type.shape.dim[:1]:
+    for given in fixed.graph.input:
+        for dim in given.type.tensor_type.shape.dim[:1]:
             if not dim.HasField("dim_value"):
                 dim.dim_value = batch
     del fixed.graph.value_info[:]

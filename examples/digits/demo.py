@@ -15,6 +15,7 @@ from systolith.errors import SystolithError
 from systolith.hw.generate import generate
 from systolith.sim import reference
 from systolith.sim.check import check
+from systolith.sim.native_build import require
 from systolith.sim.run import run
 from systolith.whole_files import write_whole
 
@@ -33,6 +34,7 @@ def main(config: Config, images: int, folder: Path) -> bool:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SystolithError(f"{folder}: cannot be written: {error.strerror}") from None
+    require(config)
     with np.load(HERE / "digits_test.npz") as data:
         x, labels = data["image"][:images], data["label"][:images]
     print(f"1. generate {config.name}: {config.array}x{config.array} int8 multipliers, as Verilog")

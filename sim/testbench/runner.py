@@ -9,7 +9,7 @@ import importlib.metadata
 import io
 import json
 import os
-import shutil
+import platform
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,13 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from amaranth.lib.wiring import Component
-from filelock import FileLock
 
 from systolith.config import Config
 from systolith.hw.verilog import WAIVERS, emit
+from systolith.sim.kept_build import build_failure, kept_build
+from systolith.sim.plain_paths import plain_folder, plain_link
 from systolith.sim.toolchain import cache_for, verilator
 
 __all__ = ["Result", "run_bench"]
+
+ARGUMENTS = ("-O3", "--x-assign", "fast", "--noassert")
+FINISHED = "finished"
+LOG = "verilator.log"
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ def run_bench(
         if results.exists():
             tests, failures = get_results(results)
             failed = failures > 0 or tests == 0
-        reports = json.loads(report.read_text()) if report.exists() else []
+        reports = json.loads(report.read_text(encoding="utf-8")) if report.exists() else []
         coverage: dict[str, int] = {}
         for entry in reports:
             for point, count in entry["coverage"].items():
@@ -95,35 +100,41 @@ def run_bench(
             tests,
             sum(entry["cycles"] for entry in reports),
             coverage,
-            log.read_text(errors="replace") if log.exists() else "",
+            log.read_text(encoding="utf-8", errors="replace") if log.exists() else "",
         )
 
 
 def _build(source: str, top: str) -> Path:
     """The folder of a finished build of this Verilog; makes it if it is not there yet."""
-    from cocotb_tools.runner import get_runner
-
     tool = verilator()
     tool.apply()
-    arguments = ["-O3", "--x-assign", "fast", "--noassert"]
-    key = hashlib.sha256(
-        "\0".join([source, top, *arguments, WAIVERS, tool.version, importlib.metadata.version("cocotb")]).encode()
-    ).hexdigest()[:20]
+    parts = [source, top, *ARGUMENTS, WAIVERS, tool.version, importlib.metadata.version("cocotb"), platform.machine()]
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
     folder = cache_for("cocotb") / f"{top}_{key}"
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "finished").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            (folder / f"{top}.v").write_text(source)
-            (folder / "waivers.vlt").write_text(WAIVERS)
-            with (folder / "build.log").open("w") as log, contextlib.redirect_stdout(log):
-                get_runner("verilator").build(
-                    sources=[folder / "waivers.vlt", folder / f"{top}.v"],
-                    hdl_toplevel=top,
-                    build_dir=folder,
-                    build_args=arguments,
-                    log_file=folder / "verilator.log",
-                )
-            (folder / "finished").write_text("")
-    os.utime(folder / "finished")
+    kept_build(folder, FINISHED, lambda empty: _make(empty, source, top))
     return folder
+
+
+def _make(folder: Path, source: str, top: str) -> None:
+    from cocotb_tools import config
+    from cocotb_tools.runner import get_runner
+
+    # They go into a makefile.
+    config.libs_dir, config.share_dir = plain_link(config.libs_dir), plain_link(config.share_dir)
+    built = False
+    with plain_folder(folder) as work:
+        (work / f"{top}.v").write_text(source, encoding="utf-8")
+        (work / "waivers.vlt").write_text(WAIVERS, encoding="utf-8")
+        log = (work / "build.log").open("w", encoding="utf-8")
+        with log, contextlib.redirect_stdout(log), contextlib.suppress(RuntimeError, SystemExit):
+            get_runner("verilator").build(
+                sources=[work / "waivers.vlt", work / f"{top}.v"],
+                hdl_toplevel=top,
+                build_dir=work,
+                build_args=list(ARGUMENTS),
+                log_file=work / LOG,
+            )
+            built = True
+    if not built:
+        raise build_failure("Verilator or make", folder / LOG)
+    (folder / FINISHED).write_text("")

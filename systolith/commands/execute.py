@@ -43,9 +43,12 @@ def run_file(files: Files, config: Config, backend: str, check: bool, batch: int
     from systolith.sim.check import check as compare
     from systolith.sim.files import load_inputs, save_outputs
     from systolith.sim.inputs import random_inputs
+    from systolith.sim.native_build import require
     from systolith.sim.run import Options, run
 
     files.check()
+    if backend == "rtl":
+        require(config)
     compiled = load_network(files.source, config, batch)
     if files.inputs is not None:
         inputs = load_inputs(files.inputs, compiled)

@@ -49,7 +49,11 @@ def host_table(nodes: Iterable[HostNode]) -> Table:
 
 
 def percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
+    """A share of 1 as percent; 100.0 is all of it, nothing less."""
+    if share is None:
+        return "-"
+    text = f"{100 * share:.1f} %"
+    return "99.9 %" if text == "100.0 %" and share < 1 else text
 
 
 def _count(number: int | None) -> str:

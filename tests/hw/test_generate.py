@@ -1,6 +1,5 @@
 """The generator: its files, what they say, C and Verilog that tools accept, and folders it cannot write."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ from systolith.errors import SystolithError
 from systolith.hw.generate import generate
 from systolith.hw.headers import c_header
 from systolith.hw.verilog import WAIVERS
-from systolith.sim.toolchain import verilator
+from systolith.sim.lint import lint
 
 TINY = PRESETS["tiny4"]
 C_FLAGS = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror")
@@ -81,21 +80,8 @@ def test_register_map(folder: Path):
 
 
 @pytest.mark.parametrize("name", LINTED)
-def test_verilog_passes_lint(name: str, tmp_path: Path):
-    config = replace(LINTED[name], name="linted")
-    generate(config, tmp_path)
-    tool = verilator()
-    command = [
-        str(tool.folder / "verilator"),
-        "--lint-only",
-        "-Wall",
-        "--top-module",
-        "systolith",
-        "waivers.vlt",
-        "linted.v",
-    ]
-    run = subprocess.run(command, cwd=tmp_path, env={**os.environ, **tool.environment}, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-3000:]
+def test_verilog_passes_lint(name: str):
+    assert lint(replace(LINTED[name], name="linted")) == ""
 
 
 def test_every_waiver_has_a_reason():
