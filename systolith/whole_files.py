@@ -1,20 +1,43 @@
 """Files that are read whole, and written whole or not at all."""
 
 import os
+import stat
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 from systolith.errors import SystolithError
 
 __all__ = ["read_whole", "write_whole"]
 
+ENDLESS = 1 << 30
+"""Bytes read of what is no regular file: a device need not have an end."""
+CHUNK = 1 << 20
 
-def read_whole(path: Path) -> bytes:
-    """The bytes of a file. Raises SystolithError, naming it, if it cannot be read."""
+
+def read_whole(path: Path, largest: int | None = None) -> bytes:
+    """The bytes of a file. Raises SystolithError, naming it, if it cannot be read, or has more than `largest` bytes."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            regular = stat.S_ISREG(status.st_mode)
+            limit = largest if largest is not None else status.st_size if regular else ENDLESS
+            data = file.read(limit + 1) if regular else _chunks(file, limit)
     except OSError as error:
         raise SystolithError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError:  # A NUL.
+        raise SystolithError(f"{str(path)!r}: cannot be read: no file has such a name") from None
+    if len(data) > limit:
+        raise SystolithError(f"{path}: must have at most {limit} bytes")
+    return data
+
+
+def _chunks(file: BinaryIO, limit: int) -> bytes:
+    """What a pipe or a device gives, to its end or one chunk beyond the limit."""
+    data = bytearray()
+    while len(data) <= limit and (more := file.read(CHUNK)):
+        data += more
+    return bytes(data)
 
 
 def write_whole(path: Path, data: bytes) -> None:
