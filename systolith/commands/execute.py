@@ -43,9 +43,10 @@ def run_file(files: Files, config: Config, backend: str, check: bool, batch: int
     from systolith.sim.check import check as compare
     from systolith.sim.files import load_inputs, save_outputs
     from systolith.sim.inputs import random_inputs
-    from systolith.sim.run import Options, run
+    from systolith.sim.run import Options, check_backend, run
 
     files.check()
+    check_backend(backend, files.waves)
     compiled = load_network(files.source, config, batch, instructions=backend != "golden")
     if files.inputs is not None:
         inputs = load_inputs(files.inputs, compiled)
