@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LARGEST", "LARGEST_VALUES", "RANK", "check_meta", "check_program"]
 
-LARGEST = 1 << 29
+LARGEST = 1 << 28
 """Bytes of inputs, outputs and scratch memory together."""
-LARGEST_VALUES = 1 << 26
+LARGEST_VALUES = 1 << 25
 """Elements of inputs and outputs together: a host has each as float32, and copies of it."""
 RANK = 8
 """Dimensions of a tensor."""
