@@ -16,10 +16,11 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from systolith.compiler.check_access import touched_cells
-from systolith.compiler.check_cells import QUEUES, WEIGHT_STAGE
-from systolith.compiler.check_sfu import check_drains
+from systolith.compiler.check_cells import QUEUES, WEIGHT_STAGE, Cells
+from systolith.compiler.check_sfu import Drains
 from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.isa import Instruction, Opcode, Region, Unit, decode_program
@@ -34,11 +35,13 @@ def check(code: bytes, config: Config, regions: Mapping[Region, int]) -> None:
         raise SystolithError("Program must end with its only END")
     takes = _match_tokens(program)
     _check_deadlock(program, config)
-    touched = list(touched_cells(program, config, regions))
-    check_drains(program, touched, config)
     known, retired = _clocks(program, takes)
     _check_overflow(program, takes, retired, (1 << config.token_bits) - 1)
-    _check_races(program, touched, known)
+    drains, races = Drains(config), _Races(program, known)
+    # What all instructions touch would take gigabytes together.
+    for index, found in enumerate(touched_cells(program, config, regions)):
+        drains.check(index, program[index], found)
+        races.check(index, found)
 
 
 # Tokens
@@ -114,6 +117,7 @@ def _clocks(program: list[Instruction], takes: list[dict[int, int]]):
     fenced = [-1] * QUEUES
     queues = [deque(i for i, instruction in enumerate(program) if instruction.unit == unit) for unit in range(QUEUES)]
     fences = [i for i, instruction in enumerate(program) if instruction.form.opcode == Opcode.FENCE]
+    begin = 0
     for stop in (*fences, len(program)):
         moved = True
         while moved:
@@ -122,11 +126,10 @@ def _clocks(program: list[Instruction], takes: list[dict[int, int]]):
                 while queue and queue[0] < stop and all(retired[giver] for giver in takes[queue[0]].values()):
                     _start(queue.popleft(), unit, takes, started, fenced, known, retired)
                     moved = True
-        fenced = (
-            [max([i for i in range(stop) if program[i].unit == unit], default=-1) for unit in range(QUEUES)]
-            if stop < len(program)
-            else fenced
-        )
+        for i in range(begin, stop):
+            if program[i].unit < QUEUES:
+                fenced[program[i].unit] = i
+        begin = stop
     return known, retired
 
 
@@ -159,29 +162,37 @@ def _check_overflow(program: list[Instruction], takes, retired, capacity: int) -
 # Races
 
 
-def _check_races(program: list[Instruction], touched, known) -> None:
+class _Races:
     """Every earlier conflicting access of another unit is retired before an instruction starts, in program order."""
-    sizes: dict = defaultdict(int)
-    for found in touched:
+
+    def __init__(self, program: list[Instruction], known):
+        self.program, self.known = program, known
+        self.last: dict[tuple[str | Region, int, bool], NDArray[np.int32]] = {}
+        """The last instruction of a unit that read or wrote each cell of a memory, as far as cells are known."""
+
+    def check(self, index: int, found: list[Cells]) -> None:
+        """The next instruction's accesses."""
+        unit = int(self.program[index].unit)
         for access in found:
-            sizes[access.memory] = max(sizes[access.memory], int(access.cells.max()) + 1)
-    last: dict = {}
-    for index, found in enumerate(touched):
-        unit = int(program[index].unit)
-        for access in found:
-            for (memory, other, write), cells in last.items():
+            size = int(access.cells.max()) + 1
+            for memory, other, write in list(self.last):
                 if memory == access.memory and other != unit and (write or access.write):
-                    latest = int(cells[access.cells].max())
-                    if latest > known[index][access.starter][other]:
+                    latest = int(self._cells((memory, other, write), size)[access.cells].max())
+                    if latest > self.known[index][access.starter][other]:
                         raise SystolithError(
-                            f"Instruction {index} ({program[index].form.name}) must wait for instruction {latest} "
-                            f"({program[latest].form.name}): race in {_memory_name(memory)}"
+                            f"Instruction {index} ({self.program[index].form.name}) must wait for instruction {latest} "
+                            f"({self.program[latest].form.name}): race in {_memory_name(memory)}"
                         )
         for access in found:
-            key = access.memory, unit, access.write
-            if key not in last:
-                last[key] = np.full(sizes[access.memory], -1, np.int32)
-            last[key][access.cells] = index
+            self._cells((access.memory, unit, access.write), int(access.cells.max()) + 1)[access.cells] = index
+
+    def _cells(self, key: tuple[str | Region, int, bool], size: int) -> NDArray[np.int32]:
+        """At least `size` cells."""
+        cells = self.last.get(key, np.zeros(0, np.int32))
+        if len(cells) < size:
+            more = max(size, 2 * len(cells)) - len(cells)
+            cells = self.last[key] = np.concatenate([cells, np.full(more, -1, np.int32)])
+        return cells
 
 
 def _units(mask: int) -> list[int]:

@@ -17,11 +17,13 @@ from systolith.compiler.check_cells import (
     Cells,
     bytes_of,
     check_half,
+    check_most,
     check_positive,
     check_region,
     check_sram,
     grid,
     positions,
+    span,
 )
 from systolith.compiler.check_sfu import sfu_cells
 from systolith.config import Config
@@ -59,13 +61,13 @@ def touched_cells(program: list[Instruction], config: Config, regions: Mapping[R
 def _load_weights(i: Instruction, _, config: Config, regions, where: str) -> list[Cells]:
     check_positive(where, words=i["words"])
     check_region(where, i["region"], np.array([i["offset"]]), i["words"] * config.array, regions)
-    cells = i["sram"] + np.arange(i["words"])
     if i["target"]:
-        cells = np.unique(check_sram(where, cells, 8 * config.param_depth, "parameter") // 8)
+        cells = np.unique(span(where, i["sram"], i["words"], 8 * config.param_depth, "parameter") // 8)
         written = Cells("parameter SRAM", True, cells, Unit.LOAD_W)
     else:
-        written = Cells("weight SRAM", True, check_sram(where, cells, config.weight_depth, "weight"), Unit.LOAD_W)
-    read = bytes_of(np.array([i["offset"]]), i["words"] * config.array, config)
+        cells = span(where, i["sram"], i["words"], config.weight_depth, "weight")
+        written = Cells("weight SRAM", True, cells, Unit.LOAD_W)
+    read = bytes_of(where, np.array([i["offset"]]), i["words"] * config.array, config)
     return [written, Cells(Region(i["region"]), False, read, Unit.LOAD_W)]
 
 
@@ -83,7 +85,7 @@ def _load_activations(i: Instruction, c, config: Config, regions, where: str) ->
     starts = (i["offset"] + lines[(y >= 0) & (y < c["source.height"])] * c["source.row_pitch"] + first) % OFFSETS
     if len(starts) and last > first:
         check_region(where, i["region"], starts, last - first, regions)
-        found.append(Cells(Region(i["region"]), False, bytes_of(starts, last - first, config), Unit.LOAD_A))
+        found.append(Cells(Region(i["region"]), False, bytes_of(where, starts, last - first, config), Unit.LOAD_A))
     return found
 
 
@@ -92,12 +94,13 @@ def _execute(i: Instruction, c, config: Config, _, where: str) -> list[Cells]:
     check_positive(where, kernel_y=c["kernel.kernel_y"], kernel_x=c["kernel.kernel_x"], blocks=c["kernel.blocks"])
     half = check_half(where, i["acc"], i["acc"] + i["rows"] * i["cols"] - 1, config.acc_depth)
     words = c["kernel.kernel_y"] * c["kernel.kernel_x"] * c["kernel.blocks"] * config.array
-    weights = check_sram(where, i["weight"] + np.arange(words), config.weight_depth, "weight")
+    weights = span(where, i["weight"], words, config.weight_depth, "weight")
     found = [
         Cells("weight SRAM", False, weights, WEIGHT_STAGE),
         Cells("accumulators", True, np.array([half]), Unit.EXECUTE),
     ]
-    cells = _input(i, c)
+    cells = _input(i, c, where)
+    check_most(where, len(cells) * c["kernel.blocks"])
     if len(cells):
         blocks = np.arange(c["kernel.blocks"])[:, None] * c["input.block_stride"]
         cells = ((blocks + cells) % ADDRESSES).ravel()
@@ -109,12 +112,12 @@ def _execute(i: Instruction, c, config: Config, _, where: str) -> list[Cells]:
 def _depthwise(i: Instruction, c, config: Config, _, where: str) -> list[Cells]:
     check_positive(where, rows=i["rows"], cols=i["cols"], kernel_y=c["kernel.kernel_y"], kernel_x=c["kernel.kernel_x"])
     half = check_half(where, i["acc"], i["acc"] + i["rows"] * i["cols"] - 1, config.dw_depth)
-    weights = i["weight"] + np.arange(c["kernel.kernel_y"] * c["kernel.kernel_x"])
+    weights = span(where, i["weight"], c["kernel.kernel_y"] * c["kernel.kernel_x"], config.weight_depth, "weight")
     found = [
-        Cells("weight SRAM", False, check_sram(where, weights, config.weight_depth, "weight"), Unit.DEPTHWISE),
+        Cells("weight SRAM", False, weights, Unit.DEPTHWISE),
         Cells("depthwise accumulators", True, np.array([half]), Unit.DEPTHWISE),
     ]
-    cells = _input(i, c) % ADDRESSES
+    cells = _input(i, c, where) % ADDRESSES
     if len(cells):
         cells = check_sram(where, cells, config.act_depth, "activation")
         found.append(Cells("activation SRAM", False, cells, Unit.DEPTHWISE))
@@ -130,11 +133,11 @@ def _store(i: Instruction, c, config: Config, regions, where: str) -> list[Cells
         raise SystolithError(f"{where} must not write region CODE, which is read ahead of it")
     return [
         Cells("activation SRAM", False, _rectangle(where, i, c["target.row_stride"], config), Unit.STORE),
-        Cells(Region(i["region"]), True, bytes_of(starts, count, config), Unit.STORE),
+        Cells(Region(i["region"]), True, bytes_of(where, starts, count, config), Unit.STORE),
     ]
 
 
-def _input(i: Instruction, c) -> NDArray[np.int64]:
+def _input(i: Instruction, c, where: str) -> NDArray[np.int64]:
     """Words of the first channel block that a convolution reads, before they wrap."""
     (y, x) = (
         positions(
@@ -147,9 +150,10 @@ def _input(i: Instruction, c) -> NDArray[np.int64]:
         )
         for axis, count, size in (("y", "rows", "height"), ("x", "cols", "width"))
     )
+    check_most(where, len(y) * len(x))
     return (i["act"] + y[:, None] * c["input.row_stride"] + x).ravel()
 
 
 def _rectangle(where: str, i: Instruction, row_stride: int, config: Config) -> NDArray[np.int64]:
-    cells = grid(i["sram"], (i["rows"], row_stride), (i["cols"], 1))
+    cells = grid(where, i["sram"], (i["rows"], row_stride), (i["cols"], 1))
     return check_sram(where, cells, config.act_depth, "activation")

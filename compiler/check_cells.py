@@ -16,8 +16,8 @@ from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.isa import Region
 
-__all__ = ["ADDRESSES", "OFFSETS", "QUEUES", "WEIGHT_STAGE", "Cells", "bytes_of", "check_half", "check_positive",
-           "check_region", "check_sram", "grid", "positions"]  # fmt: skip
+__all__ = ["ADDRESSES", "OFFSETS", "QUEUES", "WEIGHT_STAGE", "Cells", "bytes_of", "check_half", "check_most",
+           "check_positive", "check_region", "check_sram", "grid", "positions", "span"]  # fmt: skip
 
 QUEUES = 6
 """Units with a queue."""
@@ -25,6 +25,8 @@ WEIGHT_STAGE = QUEUES
 """Index of EXECUTE's weight stage among the starters; the others are units."""
 ADDRESSES = 1 << 18
 OFFSETS = 1 << 32
+MOST = 1 << 24
+"""Cells of one instruction, so often as it touches them; the largest SRAMs have 2^18 words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +46,22 @@ def positions(first: int, count: int, stride: int, taps: int, dilation: int, siz
     return np.flatnonzero(np.bincount(found, minlength=1)) if len(found) else found
 
 
-def grid(first: int, rows: tuple[int, int], cols: tuple[int, int]) -> NDArray[np.int64]:
+def grid(where: str, first: int, rows: tuple[int, int], cols: tuple[int, int]) -> NDArray[np.int64]:
     """Addresses of rows and columns, each (count, stride), from `first` on."""
+    check_most(where, rows[0] * cols[0])
     return (first + np.arange(rows[0])[:, None] * rows[1] + np.arange(cols[0]) * cols[1]).ravel()
 
 
-def bytes_of(starts: NDArray[np.int64], count: int, config: Config) -> NDArray[np.int64]:
+def span(where: str, first: int, count: int, depth: int, name: str) -> NDArray[np.int64]:
+    """`count` addresses from `first` on; refuses what is beyond the end."""
+    check_sram(where, np.array([first + count - 1]), depth, name)
+    return first + np.arange(count)
+
+
+def bytes_of(where: str, starts: NDArray[np.int64], count: int, config: Config) -> NDArray[np.int64]:
     """Granules of a region that `count` bytes from each start touch; whole words have granules of their own."""
     granule = gcd(config.array, 64)
+    check_most(where, len(starts) * (count // granule + 1))
     first, last = starts // granule, (starts + count - 1) // granule
     if (last - first == last[0] - first[0]).all():
         return (first[:, None] + np.arange(last[0] - first[0] + 1)).ravel()
@@ -63,6 +73,12 @@ def check_positive(where: str, **counts: int) -> None:
     for name, count in counts.items():
         if count < 1:
             raise SystolithError(f"{where} must have {name} of at least 1, not {count}")
+
+
+def check_most(where: str, count: int) -> None:
+    """Refuses what would take too much memory to look at."""
+    if count > MOST:
+        raise SystolithError(f"{where} must touch at most {MOST} cells, not {count}")
 
 
 def check_half(where: str, first: int, last: int, depth: int) -> int:

@@ -7,6 +7,7 @@ from systolith.compiler.check_cells import (
     ADDRESSES,
     Cells,
     check_half,
+    check_most,
     check_positive,
     check_sram,
     grid,
@@ -16,7 +17,7 @@ from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.isa import Instruction, Unit
 
-__all__ = ["check_drains", "sfu_cells"]
+__all__ = ["Drains", "sfu_cells"]
 
 ACCUMULATORS, ACTIVATIONS, DEPTHWISE = 0, 1, 2
 ADD, MULTIPLY = 1, 2
@@ -29,42 +30,47 @@ def sfu_cells(i: Instruction, c, config: Config, _, where: str) -> list[Cells]:
     _check_mode(i, config, where)
     _check_limits(c, ["output", "add"] if i["second"] == ADD else ["output"], where)
     param = check_sram(where, np.array([i["param"]]), config.param_depth, "parameter")
-    written = grid(i["dst"], (i["rows"], c["output.row_stride"]), (i["cols"], c["output.col_stride"]))
+    written = grid(where, i["dst"], (i["rows"], c["output.row_stride"]), (i["cols"], c["output.col_stride"]))
     written = check_sram(where, written, config.act_depth, "activation")
     found = [
         Cells("parameter SRAM", False, param, Unit.SFU),
         Cells("activation SRAM", True, written, Unit.SFU),
         *_source(i, c, config, where),
     ]
+    check_most(where, i["rows"] * i["cols"] * c["window.kernel_y"] * c["window.kernel_x"])
     if i["memory"] == ACTIVATIONS:
         _check_in_place(i, _windows(i, c), written, where)
     if i["second"]:
-        second = grid(i["operand"], (i["rows"], c["operand.row_stride"]), (i["cols"], c["operand.col_step"]))
+        second = grid(where, i["operand"], (i["rows"], c["operand.row_stride"]), (i["cols"], c["operand.col_step"]))
         second = check_sram(where, second, config.act_depth, "activation")
         _check_in_place(i, second[:, None], written, where)
         found.append(Cells("activation SRAM", False, second, Unit.SFU))
     return found
 
 
-def check_drains(program: list[Instruction], touched: list[list[Cells]], config: Config) -> None:
+class Drains:
     """Refuses an instruction that reads what one before it may still have in the pipeline."""
-    written = np.full(config.act_depth, -1, np.int64)
-    drained = 0
-    for index, (instruction, found) in enumerate(zip(program, touched, strict=True)):
+
+    def __init__(self, config: Config):
+        self.written = np.full(config.act_depth, -1, np.int64)
+        self.drained = 0
+
+    def check(self, index: int, instruction: Instruction, found: list[Cells]) -> None:
+        """The next instruction, and what it touches."""
         if instruction.unit != Unit.SFU:
-            continue
+            return
         if instruction.form.name == "CONFIG.SFU.table" or (found and instruction["drain"]):
-            drained = index
+            self.drained = index
         cells = [item for item in found if item.memory == "activation SRAM"]
         for item in cells:
-            if not item.write and int(written[item.cells].max()) >= drained:
+            if not item.write and int(self.written[item.cells].max()) >= self.drained:
                 raise SystolithError(
                     f"Instruction {index} (SFU) must drain the pipeline: it reads what instruction "
-                    f"{int(written[item.cells].max())} writes"
+                    f"{int(self.written[item.cells].max())} writes"
                 )
         for item in cells:
             if item.write:
-                written[item.cells] = index
+                self.written[item.cells] = index
 
 
 def _check_mode(i: Instruction, config: Config, where: str) -> None:
@@ -87,6 +93,7 @@ def _check_limits(c, groups: list[str], where: str) -> None:
 def _source(i: Instruction, c, config: Config, where: str) -> list[Cells]:
     y, x = (_axis(i, c, axis) for axis in "yx")
     y, x = positions(*y), positions(*x)
+    check_most(where, len(y) * len(x))
     cells = ((i["source"] + y[:, None] * c["input.row_stride"] + x) % ADDRESSES).ravel()
     if not len(cells):
         return []

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from systolith.errors import SystolithError
 from systolith.network import Network
 from systolith.program import Program
+from systolith.sim.array_files import ArrayFile
 from systolith.sim.host import check_inputs
-from systolith.whole_files import read_whole, write_whole
+from systolith.whole_files import write_whole
 
 __all__ = ["load_arrays", "load_inputs", "save_outputs"]
 
@@ -20,30 +21,35 @@ LONGEST_NAME = 60_000
 """Bytes of a name; a .npz, which is a .zip, has 65,535 for it and what comes with it."""
 
 
-def load_arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray]:
-    """Arrays of a .npz by their names; that of a .npy has the only one of `names`. Raises SystolithError, naming the
-    file, for anything that is not arrays of numbers."""
-    content = io.BytesIO(read_whole(path))
-    try:
-        data = np.load(content, allow_pickle=False)
-        arrays = dict(data) if isinstance(data, np.lib.npyio.NpzFile) else data
-    except Exception:  # What NumPy and zipfile raise for damaged files has no common base class.
-        raise SystolithError(f"{path}: must be a .npy or .npz file of numbers; it is none, or damaged") from None
-    if isinstance(arrays, dict):
-        return arrays
-    expected = list(names)
-    if len(expected) != 1:
-        raise SystolithError(f"{path}: must be a .npz file with arrays {', '.join(expected)}, not one array")
-    return {expected[0]: arrays}
+def load_arrays(path: Path, names: Iterable[str], single: str | None = None) -> dict[str, NDArray]:
+    """Arrays of a file by their names: those of `names`, as far as they are there; all others are stand-ins, which
+    have their shape and type, and zeros. The one of a .npy is called `single`, or the only one of `names`.
+
+    Raises SystolithError, naming the file, for anything that is not arrays of numbers.
+    """
+    expected, file = list(names), ArrayFile(path)
+    if file.single is None:
+        found = [name for name in expected if name in file.headers]
+        others = {name: header.stand_in() for name, header in file.headers.items() if name not in found}
+        return {**file.read(found), **others}
+    if single is None and len(expected) != 1:
+        raise _not_one(path, expected)
+    return file.read([single or expected[0]])
 
 
 def load_inputs(path: Path, network: Program | Network) -> dict[str, NDArray]:
-    """The network's inputs by name. Raises SystolithError, naming the file, for anything that is not them."""
-    inputs = load_arrays(path, [tensor.name for tensor in network.inputs])
+    """The network's inputs by name. Raises SystolithError, naming the file, for anything that is not them; what has
+    another shape or type is not even unpacked."""
+    names, file = [tensor.name for tensor in network.inputs], ArrayFile(path)
+    headers = {names[0]: file.single} if file.single is not None and len(names) == 1 else file.headers
+    if file.single is not None and len(names) != 1:
+        raise _not_one(path, names)
     try:
+        check_inputs(network.inputs, {name: header.stand_in() for name, header in headers.items()})
+        inputs = file.read(names)
         check_inputs(network.inputs, inputs)
     except SystolithError as error:
-        raise SystolithError(f"{path}: {error}") from None
+        raise SystolithError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     return inputs
 
 
@@ -61,3 +67,7 @@ def save_outputs(path: Path, outputs: Mapping[str, NDArray]) -> None:
             with archive.open(f"{name}.npy", "w") as member:
                 np.lib.format.write_array(member, np.asarray(values, order="C"), allow_pickle=False)
     write_whole(path, buffer.getvalue())
+
+
+def _not_one(path: Path, names: list[str]) -> SystolithError:
+    return SystolithError(f"{path}: must be a .npz file with arrays {', '.join(names)}, not one array")

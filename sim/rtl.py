@@ -1,7 +1,11 @@
 """The `rtl` backend: the Verilated accelerator in the native harness, driven through its registers, cycle by cycle."""
 
 import ctypes
+import os
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -15,13 +19,16 @@ from systolith.sim import driver, native_build
 from systolith.sim.driver import OFFSETS, Measurement
 from systolith.sim.image import Image
 from systolith.sim.memory_model import STANDARD, MemoryModel
+from systolith.whole_files import replacing
 
-__all__ = ["Accelerator", "ProtocolError", "simulate"]
+__all__ = ["Accelerator", "ProtocolError", "check_waves", "simulate"]
 
 CHUNK = 1_000_000
 """Cycles between two looks at Python, for interrupts from the keyboard."""
 WATCHDOG = 1_000_000
 MAX_CYCLES = 20_000_000_000
+ROOM = 1 << 20
+"""Bytes that must be free on a disk after waves have been written to it, or they may be cut."""
 
 
 class ProtocolError(RuntimeError):
@@ -71,7 +78,12 @@ class Accelerator:
         library: Path | None = None,
     ):
         self.config, self.image, self.code = config, image, code
-        self._library = _load(library or native_build.library(config, _format_of(waves)))
+        self._waves = ExitStack()
+        """Holds the file that becomes `waves`."""
+        with ExitStack() as stack:
+            trace = stack.enter_context(_trace(waves)) if waves else None
+            self._library = _load(library or native_build.library(config, waves.suffix[1:] if waves else None))
+            self._waves = stack.pop_all()
         self._retired = np.full(len(code) // INSTRUCTION_BYTES, -1, np.int64)
         low, high = memory.error
         settings = Settings(
@@ -89,14 +101,17 @@ class Accelerator:
             len(self._retired),
             self._retired.ctypes.data,
         )
-        self._harness = self._library.harness_new(ctypes.byref(settings), str(waves).encode() if waves else None)
+        self._harness = self._library.harness_new(ctypes.byref(settings), os.fsencode(trace) if trace else None)
 
     def __enter__(self) -> "Accelerator":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, _) -> None:
         self._library.harness_delete(self._harness)
         self._harness = None
+        # After a fault the waves are whole, and wanted; after an interrupt they are neither.
+        interrupted = kind is not None and not issubclass(kind, Exception)
+        self._waves.__exit__(*((kind, value, None) if interrupted else (None, None, None)))
 
     def run(self, watchdog: int = WATCHDOG, max_cycles: int = MAX_CYCLES) -> Measurement:
         """Set up the registers, start, wait for the interrupt, and read what happened."""
@@ -152,16 +167,22 @@ class Accelerator:
             raise ProtocolError(f"The accelerator broke a rule of its AXI port: {text}")
 
 
-def _format_of(waves: Path | None) -> str | None:
-    if waves is None:
-        return None
+@contextmanager
+def _trace(waves: Path) -> Iterator[Path]:
+    """The file to trace to, which becomes `waves` if it is whole."""
+    check_waves(waves)
+    with replacing(waves) as trace:
+        yield trace
+        if shutil.disk_usage(trace.parent).free < ROOM:
+            raise SystolithError(f"{waves}: cannot be written: the disk is full")  # The trace writers do not tell.
+
+
+def check_waves(waves: Path) -> None:
+    """Raises SystolithError for a file that waves cannot go to."""
     if waves.suffix not in (".vcd", ".fst"):
         raise SystolithError(f"Waves must go to a .vcd or .fst file, not {str(waves)!r}")
-    try:
-        waves.open("wb").close()
-    except OSError as error:
-        raise SystolithError(f"{waves}: cannot be written: {error.strerror}") from None
-    return waves.suffix[1:]
+    if waves.exists() and not waves.is_file():
+        raise SystolithError(f"Waves must go to a regular file, not {str(waves)!r}")
 
 
 @cache

@@ -22,7 +22,7 @@ from systolith.sim.host import check_inputs, from_device, inputs_of, to_device
 from systolith.sim.image import Image
 from systolith.sim.memory_model import STANDARD, MemoryModel
 
-__all__ = ["BACKENDS", "Options", "run"]
+__all__ = ["BACKENDS", "Options", "check_backend", "run"]
 
 Arrays = Mapping[str, NDArray]
 Report = dict[str, Any]
@@ -43,11 +43,8 @@ class Options:
 def run(network: Program | Network, inputs: Arrays, config: Config, backend: str = "rtl",
         options: Options | None = None) -> tuple[dict[str, NDArray], Report]:  # fmt: skip
     """Outputs and report of a network on a backend. Raises SystolithError for wrong inputs and for a HardwareFault."""
-    if backend not in BACKENDS:
-        raise SystolithError(f"Backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
     options = options or Options()
-    if options.waves and backend != "rtl":
-        raise SystolithError(f"Waves must come from backend rtl, not {backend}")
+    check_backend(backend, options.waves)
     if options.waves and isinstance(network, Network) and len(network.programs) > 1:
         raise SystolithError(f"Waves must be of one program, not of {len(network.programs)} parts")
     network.require(config)
@@ -55,6 +52,16 @@ def run(network: Program | Network, inputs: Arrays, config: Config, backend: str
     if isinstance(network, Program):
         return BACKENDS[backend](network, inputs, config, options)
     return _run_parts(network, inputs, config, backend, options)
+
+
+def check_backend(backend: str, waves: Path | None = None) -> None:
+    """Raises SystolithError for a backend that does not exist, or that cannot write these waves."""
+    if backend not in BACKENDS:
+        raise SystolithError(f"Backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
+    if waves and backend != "rtl":
+        raise SystolithError(f"Waves must come from backend rtl, not {backend}")
+    if waves:
+        rtl.check_waves(waves)
 
 
 def _run_parts(network: Network, inputs: Arrays, config: Config, backend: str,

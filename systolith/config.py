@@ -9,11 +9,17 @@ import json
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from systolith.errors import SystolithError
 from systolith.whole_files import read_whole
 
 __all__ = ["PRESETS", "Config", "load_config"]
+
+LARGEST_FILE = 1 << 16
+"""Bytes of a configuration file."""
+SHOWN = 60
+"""Characters of a name, and of a wrong value in an error."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +80,15 @@ class Config:
 
     def __post_init__(self):
         if not isinstance(self.name, str) or not self.name.replace("_", "").isalnum() or not self.name.isascii():
-            raise SystolithError(f"Config field 'name' must be letters, digits and underscores, not {self.name!r}")
+            raise SystolithError(
+                f"Config field 'name' must be letters, digits and underscores, not {_shown(self.name)}"
+            )
+        if len(self.name) > SHOWN:
+            raise SystolithError(f"Config field 'name' must have at most {SHOWN} characters, not {len(self.name)}")
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name != "name" and (not isinstance(value, int) or isinstance(value, bool)):
-                raise SystolithError(f"Config field '{field.name}' must be an integer, not {value!r}")
+                raise SystolithError(f"Config field '{field.name}' must be an integer, not {_shown(value)}")
         self._check("array", 4 <= self.array <= 256 and self.array % 4 == 0, "a multiple of 4 from 4 to 256")
         self._check("act_banks", 1 <= self.act_banks <= 16, "from 1 to 16")
         self._check(
@@ -129,7 +139,7 @@ class Config:
 
     def _check(self, field: str, holds: bool, requirement: str):
         if not holds:
-            raise SystolithError(f"Config field '{field}' must be {requirement}, not {getattr(self, field)!r}")
+            raise SystolithError(f"Config field '{field}' must be {requirement}, not {_shown(getattr(self, field))}")
 
     @property
     def axi_bytes(self) -> int:
@@ -161,6 +171,15 @@ class Config:
     def to_toml(self) -> str:
         """The configuration as a TOML file that `load_config` reads back."""
         return "".join(f"{key} = {json.dumps(value)}\n" for key, value in asdict(self).items())
+
+
+def _shown(value: Any) -> str:
+    """The value, or its beginning."""
+    try:
+        shown = repr(value)
+    except (ValueError, RecursionError):  # More digits than Python prints, or more depth.
+        return f"a value of {type(value).__name__} that is too long to print"
+    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
 
 
 def _power_of_two(value: int) -> bool:
@@ -262,14 +281,18 @@ def load_config(name: str) -> Config:
     path = Path(name)
     if path.suffix != ".toml":
         raise SystolithError(f"Configuration must be one of {', '.join(PRESETS)} or a .toml file, not {name!r}")
+    content = read_whole(path, LARGEST_FILE)
     try:
-        values = tomllib.loads(read_whole(path).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SystolithError(f"{path}: is not valid TOML: {error}") from None
+        values = tomllib.loads(content.decode())
+    except ValueError as error:  # Also of text that is not UTF-8, and of dates and numbers that Python cannot have.
+        raise SystolithError(f"{path}: is not valid TOML: {' '.join(str(error).split())[:200]}") from None
+    except RecursionError:
+        raise SystolithError(f"{path}: is not valid TOML: it is nested too deeply") from None
     known = {field.name for field in fields(Config)}
     for key in values:
         if key not in known:
-            raise SystolithError(f"{path}: unknown field '{key}', expected some of {', '.join(sorted(known))}")
+            shown = ascii(key[:SHOWN]) + "..." * (len(key) > SHOWN)
+            raise SystolithError(f"{path}: unknown field {shown}, expected some of {', '.join(sorted(known))}")
     required = {field.name for field in fields(Config) if field.default.__class__.__name__ == "_MISSING_TYPE"}
     if missing := sorted(required - {"name"} - values.keys()):
         raise SystolithError(f"{path}: field '{missing[0]}' is missing")

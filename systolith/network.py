@@ -7,24 +7,29 @@ once each MODEL (the whole ONNX model) and META (JSON: name, ports of network an
 network without host parts is a plain program file.
 
 ONNX initializers are there once, in MODEL: the models of parts (HOST, and section MODEL of a PROGRAM) are without those
-that it has. META names them for each part, and a loader puts them back.
+that it has. META names them for each part, and a loader puts them back. It checks
+all that it reads: a file may come from anybody.
 """
 
 import enum
 import json
+import math
 import struct
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
-from systolith import program
+from systolith import program, program_rules
 from systolith.config import Config
 from systolith.errors import SystolithError
-from systolith.program import Program
+from systolith.json_fields import Item, read_json
+from systolith.program import Program, Tensor
+from systolith.runtime import ELEMENTS
+from systolith.stored_models import check_onnx, check_ports, parse_model
 from systolith.whole_files import read_whole, write_whole
 
 __all__ = ["HostNode", "HostPart", "Network", "Signature", "load", "save"]
@@ -33,6 +38,11 @@ MAGIC = b"SYSTONET"
 VERSION = 2
 HEADER = struct.Struct("<8sIII12s")
 RECORD = struct.Struct("<IIQ")
+DTYPES = ("float32", "float16", "float64", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
+          "uint64", "str", *(f"seq(tensor({name}))" for name in ELEMENTS))  # fmt: skip
+"""Types of tensors, and of sequences of them, between parts."""
+LISTED = 8
+"""Records in an error."""
 
 
 class Record(enum.IntEnum):
@@ -142,30 +152,65 @@ def from_bytes(data: bytes, where: str = "network") -> Network:
     kinds = [kind for kind, _ in records]
     if kinds[-2:] != [Record.MODEL, Record.META] or not all(k in (Record.PROGRAM, Record.HOST) for k in kinds[:-2]):
         raise SystolithError(
-            f"{where}: records must be parts, then the model, then META, not {[k.name for k in kinds]}"
+            f"{where}: records must be parts, then the model, then META, not {[k.name for k in kinds][-LISTED:]}"
         )
-    try:
-        meta = json.loads(records[-1][1])
-        hosts = iter([_host(item) for item in meta["hosts"]])
-        stored = _initializers(records[-2][1])
-        parts: list[Program | HostPart] = []
-        for index, ((kind, content), names) in enumerate(zip(records[:-2], meta["initializers"], strict=True)):
-            if kind == Record.PROGRAM:
-                found = program.from_bytes(content, f"{where}, part {index}")
-                parts.append(replace(found, model=_with(found.model, names, stored)))
-            else:
-                parts.append(HostPart(_with(content, names, stored), *next(hosts)))
-        network = Network(
-            meta["name"], tuple(parts), _signatures(meta["inputs"]), _signatures(meta["outputs"]), records[-2][1]
+    meta = read_json(records[-1][1], f"{where}: META")
+    hosts, left_out = meta.items("hosts"), meta.text_lists("initializers")
+    if len(hosts) != kinds.count(Record.HOST) or len(left_out) != len(records) - 2:
+        raise SystolithError(
+            f"{where}: META must have as many hosts and initializers as there are parts, "
+            f"{kinds.count(Record.HOST)} and {len(records) - 2}, not {len(hosts)} and {len(left_out)}"
         )
-    except SystolithError:
-        raise
-    except DecodeError:
-        raise SystolithError(f"{where}: records HOST and MODEL must be ONNX models; one of them is none") from None
-    except (ValueError, TypeError, KeyError, StopIteration, AttributeError) as error:
-        raise SystolithError(f"{where}: META must be as the compiler wrote it; reading it gives {error!r}") from None
-    _check_order(network, where)
+    model = parse_model(records[-2][1], f"{where}: MODEL")
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    _check_left_out(left_out, stored, len(data), where)
+    inputs, outputs = _signatures(meta, "inputs"), _signatures(meta, "outputs")
+    check_ports(model, inputs, outputs, f"{where}: MODEL")
+    described = iter(hosts)
+    parts = [
+        _part(kind, content, names, stored, described, f"{where}, part {index}")
+        for index, ((kind, content), names) in enumerate(zip(records[:-2], left_out, strict=True))
+    ]
+    network = Network(meta.text("name"), tuple(parts), inputs, outputs, records[-2][1])
+    check_network(network, where)
     return network
+
+
+def _part(kind: Record, content: bytes, names: list[str], stored: dict[str, TensorProto], hosts: Iterator[Item],
+          where: str) -> Program | HostPart:  # fmt: skip
+    """A part, its initializers put back; the next of `hosts` describes it if it is the host's."""
+    if kind == Record.PROGRAM:
+        found = program.from_bytes(content, where, whole=False)
+        found = replace(found, model=_with(found.model, names, stored, where))
+        program.check_model(found, where)
+        return found
+    item = next(hosts)
+    nodes = tuple(HostNode(n.text("op"), n.text("name"), n.text("reason"), n.integer("macs"))
+                  for n in item.items("nodes"))  # fmt: skip
+    part = HostPart(_with(content, names, stored, where), _signatures(item, "inputs"), _signatures(item, "outputs"),
+                    nodes)  # fmt: skip
+    model = parse_model(part.model, f"{where}: its model")
+    check_onnx(model, f"{where}: its model")
+    check_ports(model, part.inputs, part.outputs, f"{where}: its model")
+    return part
+
+
+def _check_left_out(left_out: list[list[str]], stored: dict[str, TensorProto], size: int, where: str) -> None:
+    """Raises SystolithError for initializers that MODEL does not have, or so many that the file becomes far larger."""
+    for index, names in enumerate(left_out):
+        missing = sorted({*names} - stored.keys())
+        if missing or len(set(names)) < len(names):
+            raise SystolithError(
+                f"{where}, part {index}: initializers must be some of MODEL, each once, "
+                f"not {missing[0] if missing else max(names, key=names.count)!r}"
+            )
+    sizes = {name: tensor.ByteSize() for name, tensor in stored.items()}
+    more = sum(sizes[name] for names in left_out for name in names)
+    if more > size + program_rules.LARGEST:
+        raise SystolithError(
+            f"{where}: initializers of all parts must be at most {program_rules.LARGEST} bytes more than the file's "
+            f"{size}, not {more}"
+        )
 
 
 def _initializers(model: bytes) -> dict[str, TensorProto]:
@@ -183,9 +228,9 @@ def _without(model: bytes, stored: dict[str, TensorProto]) -> tuple[bytes, list[
     return proto.SerializeToString(), names
 
 
-def _with(model: bytes, names: list[str], stored: dict[str, TensorProto]) -> bytes:
+def _with(model: bytes, names: list[str], stored: dict[str, TensorProto], where: str) -> bytes:
     """The model with these initializers again."""
-    proto = ModelProto.FromString(model)
+    proto = parse_model(model, f"{where}: its model")
     proto.graph.initializer.extend(stored[name] for name in names)
     return proto.SerializeToString()
 
@@ -222,19 +267,41 @@ def _records(data: bytes, where: str) -> list[tuple[Record, bytes]]:
     return records
 
 
-def _check_order(network: Network, where: str) -> None:
-    """Raises SystolithError unless each part finds its inputs, and the network its outputs."""
-    known = {signature.name for signature in network.inputs}
+def check_network(network: Network, where: str) -> None:
+    """Raises SystolithError unless each part finds its inputs, as they are made, and the network its outputs."""
+    sizes = [math.prod(1 if size is None else size for size in port.shape or ()) for port in network.inputs]
+    if sum(sizes) > program_rules.LARGEST_VALUES:
+        raise SystolithError(f"{where}: inputs must have at most {program_rules.LARGEST_VALUES} elements together")
+    known: dict[str, Signature | Tensor] = {port.name: port for port in network.inputs}
+    if len(known) < len(network.inputs):
+        raise SystolithError(f"{where}: inputs must have names of their own")
     for part in network.parts:
         _check_known(part.inputs, known, where)
-        known |= {port.name for port in part.outputs}
+        passed = {port.name for port in part.inputs}
+        for port in part.outputs:
+            if port.name in known and port.name not in passed:
+                raise SystolithError(f"{where}: tensor '{port.name}' must come from one place, not from two")
+            known[port.name] = port
     _check_known(network.outputs, known, where)
 
 
-def _check_known(ports: Any, known: set[str], where: str) -> None:
+def _check_known(ports: Sequence[Signature | Tensor], known: dict[str, Signature | Tensor], where: str) -> None:
     for port in ports:
         if port.name not in known:
             raise SystolithError(f"{where}: tensor '{port.name}' must come from a part before the one that reads it")
+        made = known[port.name]
+        if made.dtype != port.dtype or not _may_be(made.shape, port.shape):
+            raise SystolithError(
+                f"{where}: tensor '{port.name}' must be {made.dtype} {made.shape} as it is made, where it is read, "
+                f"not {port.dtype} {port.shape}"
+            )
+
+
+def _may_be(made: tuple | None, read: tuple | None) -> bool:
+    """Whether no size that both know differs. Sizes, or all of them, may depend on data."""
+    if made is None or read is None:
+        return True
+    return len(made) == len(read) and all(a == b or None in (a, b) for a, b in zip(made, read, strict=True))
 
 
 def _meta(network: Network) -> dict[str, Any]:
@@ -259,13 +326,6 @@ def _described(signatures: tuple[Signature, ...]) -> list[dict[str, Any]]:
     return [asdict(signature) for signature in signatures]
 
 
-def _host(item: dict[str, Any]) -> tuple[tuple[Signature, ...], tuple[Signature, ...], tuple[HostNode, ...]]:
-    return _signatures(item["inputs"]), _signatures(item["outputs"]), tuple(HostNode(**node) for node in item["nodes"])
-
-
-def _signatures(items: list[dict[str, Any]]) -> tuple[Signature, ...]:
-    return tuple(Signature(item["name"], _shape(item["shape"]), item["dtype"]) for item in items)
-
-
-def _shape(sizes: list[int | None] | None) -> tuple[int | None, ...] | None:
-    return None if sizes is None else tuple(sizes)
+def _signatures(item: Item, key: str) -> tuple[Signature, ...]:
+    return tuple(Signature(port.text("name"), port.sizes("shape"), port.text("dtype", DTYPES))
+                 for port in item.items(key))  # fmt: skip

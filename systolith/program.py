@@ -9,7 +9,7 @@ Little-endian. A header of 64 bytes, a table of sections, the sections, each ali
 
 Sections: CODE (instructions), WEIGHTS (weights and parameters as region WEIGHTS holds them), TENSORS (128-byte
 records), META (JSON: names, layers), MODEL (the ONNX file it was compiled from, for `run --check`). A loader checks all
-of it before it trusts any of it.
+of it before it trusts any of it: checksums, then `program_rules.py` and `stored_models.py`.
 """
 
 import enum
@@ -24,6 +24,9 @@ from typing import Any
 from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.isa import INSTRUCTION_BYTES, Region
+from systolith.json_fields import read_json
+from systolith.program_rules import RANK, check_meta, check_program
+from systolith.stored_models import check_ports, parse_model
 from systolith.whole_files import read_whole, write_whole
 
 __all__ = ["DTYPES", "Layout", "Program", "Tensor", "load", "save"]
@@ -122,6 +125,8 @@ class Program:
                 f"Program must be compiled for configuration '{config.name}' (fingerprint {config.fingerprint:016x}), "
                 f"not for fingerprint {self.fingerprint:016x}"
             )
+        if self.array != config.array:
+            raise SystolithError(f"Program must be for an array of size {config.array}, not {self.array}")
 
 
 def save(program: Program, path: Path) -> None:
@@ -135,7 +140,8 @@ def load(path: Path) -> Program:
 
 
 def to_bytes(program: Program) -> bytes:
-    """The file's bytes."""
+    """The file's bytes. Raises SystolithError for a program that `from_bytes` would not take."""
+    check_program(program, "Program")
     tensors = [(0, t) for t in program.inputs] + [(1, t) for t in program.outputs]
     meta = {**program.meta, "tensors": [t.name for _, t in tensors]}
     sections = {
@@ -166,14 +172,15 @@ def to_bytes(program: Program) -> bytes:
     return (header + table).ljust(start, b"\0") + body
 
 
-def from_bytes(data: bytes, where: str = "program") -> Program:
-    """Parse and check what `to_bytes` wrote; `where` names the source in errors."""
+def from_bytes(data: bytes, where: str = "program", whole: bool = True) -> Program:
+    """Parse and check what `to_bytes` wrote; `where` names the source in errors. The model of a part of a network is
+    not `whole`, and looked at when it is."""
     if len(data) < HEADER.size or data[:8] != MAGIC:
         raise SystolithError(
             f"{where}: must start with a {HEADER.size}-byte header of magic {MAGIC.decode()!r}, "
             f"not {data[:8]!r} ({len(data)} bytes)"
         )
-    _, version, count, fingerprint, array, scratch, _, _, crc = HEADER.unpack_from(data)
+    _, version, count, fingerprint, array, scratch, input_bytes, output_bytes, crc = HEADER.unpack_from(data)
     if version != VERSION:
         raise SystolithError(f"{where}: version must be {VERSION}, not {version} (offset 8)")
     end = HEADER.size + count * SECTION.size
@@ -189,7 +196,7 @@ def from_bytes(data: bytes, where: str = "program") -> Program:
         sections[section] = content
     if missing := set(Section) - sections.keys():
         raise SystolithError(f"{where}: section {min(missing).name} is missing")
-    meta, names = _read_meta(sections[Section.META], where)
+    meta, names = _read_meta(sections[Section.META], sections[Section.CODE], where)
     records = sections[Section.TENSORS]
     if len(records) != TENSOR.size * len(names):
         raise SystolithError(
@@ -198,7 +205,7 @@ def from_bytes(data: bytes, where: str = "program") -> Program:
     tensors = [
         _unpack_tensor(name, record, where) for name, record in zip(names, TENSOR.iter_unpack(records), strict=True)
     ]
-    return Program(
+    program = Program(
         fingerprint,
         array,
         sections[Section.CODE],
@@ -209,6 +216,20 @@ def from_bytes(data: bytes, where: str = "program") -> Program:
         sections[Section.MODEL],
         meta,
     )
+    check_program(program, where)
+    sizes = program.region_bytes()
+    found, expected = (input_bytes, output_bytes), (sizes[Region.INPUT], sizes[Region.OUTPUT])
+    if found != expected:
+        raise SystolithError(f"{where}: header must have {expected} bytes of inputs and outputs, not {found}")
+    if whole and program.model:
+        check_model(program, where)
+    return program
+
+
+def check_model(program: Program, where: str) -> None:
+    """Raises SystolithError unless the ONNX model is self-contained, and has the program's inputs and outputs."""
+    check_ports(parse_model(program.model, f"{where}: its model"), program.inputs, program.outputs,
+                f"{where}: its model")  # fmt: skip
 
 
 def _read_section(data: bytes, i: int, where: str) -> tuple[Section, bytes]:
@@ -228,21 +249,15 @@ def _read_section(data: bytes, i: int, where: str) -> tuple[Section, bytes]:
     return section, content
 
 
-def _read_meta(content: bytes, where: str) -> tuple[dict[str, Any], list[str]]:
+def _read_meta(content: bytes, code: bytes, where: str) -> tuple[dict[str, Any], list[str]]:
     """The metadata, and the tensors' names that `to_bytes` put in it."""
-    try:
-        meta = json.loads(content)
-    except ValueError:
-        meta = None
-    names = meta.pop("tensors", None) if isinstance(meta, dict) else None
-    if not isinstance(meta, dict) or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise SystolithError(f"{where}: section META must be JSON with a list of tensor names")
-    return meta, names
+    meta = read_json(content, f"{where}: META")
+    names = meta.texts("tensors")
+    check_meta(meta, code)
+    return {key: value for key, value in meta.values.items() if key != "tensors"}, names
 
 
 def _pack_tensor(direction: int, t: Tensor) -> bytes:
-    if len(t.shape) > 8:
-        raise SystolithError(f"Tensor '{t.name}' must have at most 8 dimensions, not {len(t.shape)}")
     flags = DTYPES.index(t.dtype) << 4 | DTYPES.index(t.quantized)
     return TENSOR.pack(
         direction,
@@ -264,7 +279,13 @@ def _unpack_tensor(name: str, record: tuple, where: str) -> tuple[int, Tensor]:
     direction, flags, layout, rank, zero_point, scale, region, offset, _ = record[:9]
     dims, shape, order = record[9:13], record[13:21], record[21:29]
     types = (flags >> 4, flags & 15)
-    if direction > 1 or max(types) >= len(DTYPES) or layout not in set(Layout) or region not in set(Region) or rank > 8:
+    if (
+        direction > 1
+        or max(types) >= len(DTYPES)
+        or layout not in set(Layout)
+        or region not in set(Region)
+        or rank > RANK
+    ):
         raise SystolithError(f"{where}: tensor '{name}' must have a defined direction, type, layout, region and rank")
     return direction, Tensor(
         name,
@@ -282,7 +303,7 @@ def _unpack_tensor(name: str, record: tuple, where: str) -> tuple[int, Tensor]:
 
 
 def _padded(values: tuple[int, ...]) -> tuple[int, ...]:
-    return (*values, *(0 for _ in range(8 - len(values))))
+    return (*values, *(0 for _ in range(RANK - len(values))))
 
 
 def _aligned(size: int) -> int:

@@ -15,11 +15,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from systolith.errors import SystolithError
 
-__all__ = ["INEXACT_PASSES", "Port", "RuntimeRefusal", "Session", "Value", "load", "optimized"]
+__all__ = ["ELEMENTS", "INEXACT_PASSES", "Port", "RuntimeRefusal", "Session", "Value", "load", "optimized"]
 
+ELEMENTS: dict[str, int] = {
+    "float": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "double": TensorProto.DOUBLE, "bool": TensorProto.BOOL,
+    "int8": TensorProto.INT8, "int16": TensorProto.INT16, "int32": TensorProto.INT32, "int64": TensorProto.INT64,
+    "uint8": TensorProto.UINT8, "uint16": TensorProto.UINT16, "uint32": TensorProto.UINT32,
+    "uint64": TensorProto.UINT64, "string": TensorProto.STRING,
+}  # fmt: skip
+"""Its names in "tensor(...)" and the types of ONNX, of those that NumPy has too."""
 INEXACT_PASSES = ("DoubleQDQPairsRemover",)
 """Optimizations that change results: this one makes a scale of its own from two that follow each other."""
 SHOWN = 300

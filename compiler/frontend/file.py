@@ -9,7 +9,7 @@ from typing import TypeVar
 import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from onnx.external_data_helper import load_external_data_for_tensor
 
 from systolith.compiler.frontend.dense import make_dense
@@ -18,13 +18,12 @@ from systolith.compiler.frontend.open_dims import with_open_dims
 from systolith.compiler.frontend.order import sort_nodes
 from systolith.compiler.frontend.required import check_inputs_are_there
 from systolith.errors import SystolithError
+from systolith.stored_models import DOMAINS, check_onnx
 
 __all__ = ["OLDEST_OPSET", "check_types", "read_model"]
 
 Result = TypeVar("Result")
 OLDEST_OPSET = 10
-DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
-"""What ONNX Runtime can run."""
 
 
 def read_model(source: Path | bytes, where: str | None = None, oldest: int = OLDEST_OPSET) -> ModelProto:
@@ -68,7 +67,7 @@ def read_model(source: Path | bytes, where: str | None = None, oldest: int = OLD
     sort_nodes(model, where)
     _forget_inferred(model.graph)
     check_inputs_are_there(model, where)
-    _check(model, where)
+    check_onnx(model, f"{where}:")
     make_dense(model, where)
     keep_names_apart(model)
     return model
@@ -103,21 +102,6 @@ def _forget_inferred(graph: GraphProto) -> None:
     for node in graph.node:
         for inner in _graphs(node):
             del inner.value_info[:]
-
-
-def _check(model: ModelProto, where: str) -> None:
-    """Raises SystolithError for what ONNX's checker refuses, but for shapes of inputs and outputs that are not there:
-    ONNX Runtime infers them."""
-    ports = [port for port in (*model.graph.input, *model.graph.output) if _is_without_shape(port)]
-    for port in ports:
-        port.type.tensor_type.shape.SetInParent()
-    _refuse_failure(where, lambda: onnx.checker.check_model(model))
-    for port in ports:
-        port.type.tensor_type.ClearField("shape")
-
-
-def _is_without_shape(port: ValueInfoProto) -> bool:
-    return port.type.HasField("tensor_type") and not port.type.tensor_type.HasField("shape")
 
 
 def check_types(model: ModelProto, where: str) -> None:

@@ -11,19 +11,12 @@ from onnx import ModelProto, TensorProto, TypeProto, ValueInfoProto, helper
 
 from systolith import runtime
 from systolith.errors import SystolithError
-from systolith.runtime import RuntimeRefusal
+from systolith.runtime import ELEMENTS, RuntimeRefusal
 
 __all__ = ["Shape", "TensorType", "check_output", "port", "stored_types", "tensor_types"]
 
 Shape = tuple[int | None, ...]
 """A dimension that is not known before the network runs is None."""
-TYPES = {
-    "float": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "double": TensorProto.DOUBLE, "bool": TensorProto.BOOL,
-    "int8": TensorProto.INT8, "int16": TensorProto.INT16, "int32": TensorProto.INT32, "int64": TensorProto.INT64,
-    "uint8": TensorProto.UINT8, "uint16": TensorProto.UINT16, "uint32": TensorProto.UINT32,
-    "uint64": TensorProto.UINT64, "string": TensorProto.STRING,
-}  # fmt: skip
-"""Names in ONNX Runtime's "tensor(...)" and the types of ONNX, of those that NumPy has too."""
 SEQUENCE = "seq(tensor("
 MEMORY = 1 << 30
 """Bytes that inference may take beyond four times the model's own."""
@@ -49,7 +42,7 @@ class TensorType:
     @property
     def element(self) -> int:
         """ONNX's element type."""
-        return TYPES[self.kind.removeprefix("seq(").removeprefix("tensor(").rstrip(")")]
+        return ELEMENTS[self.kind.removeprefix("seq(").removeprefix("tensor(").rstrip(")")]
 
     @property
     def fixed(self) -> tuple[int, ...] | None:
@@ -80,7 +73,7 @@ def tensor_types(model: ModelProto, names: list[str], where: str) -> dict[str, T
     kept = {
         name: port
         for name, port in found.items()
-        if port.kind.removeprefix("seq(").removeprefix("tensor(").rstrip(")") in TYPES
+        if port.kind.removeprefix("seq(").removeprefix("tensor(").rstrip(")") in ELEMENTS
         and port.kind.startswith(("tensor(", SEQUENCE))
     }
     scalars = _scalars(model) if any(not port.shape for port in kept.values()) else set()
@@ -89,7 +82,7 @@ def tensor_types(model: ModelProto, names: list[str], where: str) -> dict[str, T
 
 def stored_types(model: ModelProto) -> dict[str, TensorType]:
     """Types of the initializers."""
-    kinds: dict[int, str] = {element: f"tensor({name})" for name, element in TYPES.items()}
+    kinds: dict[int, str] = {element: f"tensor({name})" for name, element in ELEMENTS.items()}
     stored = [tensor for tensor in model.graph.initializer if tensor.data_type in kinds]
     return {tensor.name: TensorType(kinds[tensor.data_type], tuple(tensor.dims)) for tensor in stored}
 

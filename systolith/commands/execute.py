@@ -11,7 +11,7 @@ from systolith.commands.tables import host_table, layer_table, show
 from systolith.commands.terminal import say
 from systolith.config import Config
 from systolith.errors import SystolithError
-from systolith.network import Network
+from systolith.network import HostPart, Network
 from systolith.program import Program
 from systolith.whole_files import write_whole
 
@@ -44,12 +44,13 @@ def run_file(files: Files, config: Config, backend: str, check: bool, batch: int
     from systolith.sim.files import load_inputs, save_outputs
     from systolith.sim.inputs import random_inputs
     from systolith.sim.native_build import require
-    from systolith.sim.run import Options, run
+    from systolith.sim.run import Options, check_backend, run
 
     files.check()
+    check_backend(backend, files.waves)
     if backend == "rtl":
         require(config)
-    compiled = load_network(files.source, config, batch)
+    compiled = load_network(files.source, config, batch, instructions=backend != "golden")
     if files.inputs is not None:
         inputs = load_inputs(files.inputs, compiled)
     else:
@@ -72,8 +73,12 @@ def run_file(files: Files, config: Config, backend: str, check: bool, batch: int
     return found is None or found.passed
 
 
-def load_network(source: Path, config: Config, batch: int) -> Program | Network:
-    """What a .slp file holds, or what an .onnx file compiles to."""
+def load_network(source: Path, config: Config, batch: int, instructions: bool = True) -> Program | Network:
+    """What a .slp file holds, or what an .onnx file compiles to.
+
+    A file may come from anybody: the models in it are looked at like those that are compiled, and its `instructions`,
+    if they are to run, are proved safe again.
+    """
     if source.suffix.lower() == ".onnx":
         from systolith.compiler.network import compile_network
 
@@ -82,7 +87,26 @@ def load_network(source: Path, config: Config, batch: int) -> Program | Network:
     if batch != 1:
         raise SystolithError(f"Batch must be told to the compiler; {source} is compiled, with a batch of its own")
     loaded.require(config)
+    if isinstance(loaded, Program):
+        _check_part(loaded, config, instructions, str(source))
+    else:
+        for index, part in enumerate(loaded.parts):
+            _check_part(part, config, instructions, f"{source}, part {index}")
     return loaded
+
+
+def _check_part(part: Program | HostPart, config: Config, instructions: bool, where: str) -> None:
+    """Raises SystolithError for an unsafe program, or an unsound model."""
+    from systolith.compiler.check import check
+    from systolith.compiler.frontend.file import read_model
+
+    if isinstance(part, HostPart):
+        read_model(part.model, where)
+    elif instructions:
+        try:
+            check(part.code, config, part.region_bytes())
+        except SystolithError as error:
+            raise SystolithError(f"{where}: {error}") from None
 
 
 def _print_totals(report: dict[str, Any], found: "Check | None") -> None:

@@ -45,7 +45,7 @@ def quantize_file(path: Path, output: Path, calibration: Path, labels: Path | No
     stored = {tensor.name for tensor in model.graph.initializer}
     ports = [port for port in model.graph.input if port.name not in stored]
     names = [port.name for port in ports]
-    arrays = load_arrays(calibration, names)
+    arrays = load_arrays(calibration, [*names, LABELS], single=names[0] if len(names) == 1 else None)
     own = arrays.pop(LABELS, None) if LABELS not in names else None
     samples = _samples(ports, arrays, calibration)
     test = _test_set(ports, labels, samples, own)
@@ -85,7 +85,7 @@ def _test_set(
     if path is None:
         labels, samples = own, calibration
     else:
-        arrays = load_arrays(path, [LABELS])
+        arrays = load_arrays(path, [LABELS, *(port.name for port in ports)], single=LABELS)
         if LABELS not in arrays:
             raise SystolithError(f"{path}: must have an array '{LABELS}', not {', '.join(map(repr, arrays)) or 'none'}")
         labels = arrays.pop(LABELS)

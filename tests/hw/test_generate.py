@@ -120,7 +120,8 @@ def test_c_header_reads_a_program_file(folder: Path, tmp_path: Path):
     tensor = program.Tensor("x", (1, 4, 2, 2), "int8", isa.Region.INPUT, 0, (1, 4, 2, 2), (0, 1, 2, 3))
     code = isa.encode_program([isa.make("END")])
     path = tmp_path / "net.slp"
-    program.save(program.Program(TINY.fingerprint, TINY.array, code, b"weights", (tensor,), (tensor,), 640), path)
+    output = replace(tensor, region=isa.Region.OUTPUT)
+    program.save(program.Program(TINY.fingerprint, TINY.array, code, b"weights", (tensor,), (output,), 640), path)
     source = r"""
 #include <stdio.h>
 #include <string.h>

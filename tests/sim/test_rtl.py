@@ -8,7 +8,7 @@ import pytest
 from systolith import PRESETS, SystolithError
 from systolith.isa import Region
 from systolith.program import Program, Tensor
-from systolith.sim import native_build
+from systolith.sim import native_build, rtl
 from systolith.sim.fault import HardwareFault
 from systolith.sim.image import Image, build
 from systolith.sim.memory_model import MemoryModel
@@ -102,3 +102,39 @@ def test_waves(tmp_path: Path, suffix: str, magic: bytes):
     path = tmp_path / f"dump.{suffix}"
     run_stub(waves=path)
     assert path.read_bytes().startswith(magic)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_waves_are_whole_or_not_there(tmp_path: Path, monkeypatch):
+    path = tmp_path / "dump.vcd"
+    with pytest.raises(SystolithError, match="must finish within 50 cycles"):
+        run_stub(waves=path, max_cycles=50)
+    assert path.read_bytes().endswith(b"\n")  # What a failed run leaves is what one wants to see.
+    path.write_bytes(b"before")
+
+    def interrupted(*_):
+        assert sorted(tmp_path.iterdir()) != [path]  # It is being written beside.
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Accelerator, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_stub(waves=path)
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_waves_on_a_full_disk(tmp_path: Path, monkeypatch):
+    path = tmp_path / "dump.vcd"
+    monkeypatch.setattr(rtl, "ROOM", 1 << 62)
+    with pytest.raises(SystolithError, match=r"dump\.vcd: cannot be written: the disk is full"):
+        run_stub(waves=path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_waves_need_a_file(tmp_path: Path):
+    for name, message in (("/dev/null", "must go to a .vcd or .fst file"), ("none/w.vcd", "No such file or directory")):
+        with pytest.raises(SystolithError, match=message):
+            Accelerator(TINY, copy_image(), waves=tmp_path / name)
+    (tmp_path / "pipe.vcd").symlink_to("/dev/null")
+    with pytest.raises(SystolithError, match="Waves must go to a regular file, not "):
+        Accelerator(TINY, copy_image(), waves=tmp_path / "pipe.vcd")

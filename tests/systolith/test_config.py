@@ -138,3 +138,57 @@ def test_missing_file_and_unknown_preset(tmp_path):
         load_config(str(tmp_path / "none.toml"))
     with pytest.raises(SystolithError, match=r"^Configuration must be one of tiny4, .* or a .toml file, not 'edge17'$"):
         load_config("edge17")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a = " + b"[" * 50_000, "is not valid TOML: "),
+        (b"a = " + b"[" * 20_000 + b"]" * 20_000, "is not valid TOML: it is nested too deeply"),
+        (b"a = " + b"{b = " * 10_000, "is not valid TOML: "),
+        (b"[" + b"a." * 20_000 + b"a]", "unknown field 'a', expected some of "),
+        (b"#" * (1 << 16) + b"\n", "must have at most 65536 bytes"),
+        (b"array = " + b"9" * 5000, "is not valid TOML: "),
+        (
+            b"array = 0x" + b"f" * 5000,
+            "Config field 'array' must be a multiple of 4 from 4 to 256, not a value of int",
+        ),
+        (b"array = [0x" + b"f" * 5000 + b"]", "Config field 'array' must be an integer, not a value of list that"),
+        (b"array" + b".a" * 20_000 + b" = 1", "Config field 'array' must be an integer, not a value of dict that"),
+        (b"array = inf", "Config field 'array' must be an integer, not inf"),
+        (b"array = nan", "Config field 'array' must be an integer, not nan"),
+        (b"array = 4.0", "Config field 'array' must be an integer, not 4.0"),
+        (b"array = true", "Config field 'array' must be an integer, not True"),
+        (b"array = 1979-05-27", "Config field 'array' must be an integer, not datetime.date(1979, 5, 27)"),
+        (b"array = 1979-13-27", "is not valid TOML: "),
+        (b"array = 4\0", "is not valid TOML: "),
+        (b"array.b = 4", "Config field 'array' must be an integer, not {'b': 4}"),
+        (b"array = '" + b"a" * 9000 + b"'", "Config field 'array' must be an integer, not 'aaaaaaaaaaa"),
+        (b"a" * 9000 + b" = 4", "unknown field 'aaaaaaaaaaa"),
+        (b'"\\u0000\\u001b[2J\\n" = 4', r"unknown field '\x00\x1b[2J\n', expected some of "),
+        (b"name = '" + b"a" * 61 + b"'", "Config field 'name' must have at most 60 characters, not 61"),
+        (b'name = "\\ud800"', "is not valid TOML: "),
+    ],
+)
+def test_toml_of_strangers(content, message, tmp_path):
+    """One line, whatever it says; the fields that it does not have are those of a preset."""
+    path = tmp_path / "bad.toml"
+    own = {line.split(b"=")[0].strip() for line in content.splitlines()}
+    rest = [line for line in TINY.to_toml().encode().splitlines() if line.split(b" =")[0] not in own | {b"name"}]
+    if any(key.startswith(b"array.") for key in own):
+        rest.remove(b"array = 4")
+    path.write_bytes(b"\n".join([*rest, content]) + b"\n")
+    with pytest.raises(SystolithError) as error:
+        load_config(str(path))
+    assert str(error.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1000
+
+
+def test_a_device_without_an_end(tmp_path):
+    endless = tmp_path / "endless.toml"
+    endless.symlink_to("/dev/zero")
+    with pytest.raises(SystolithError, match=r"endless.toml: must have at most 65536 bytes"):
+        load_config(str(endless))
+    with pytest.raises(SystolithError, match=r"cannot be read: no file has such a name"):
+        load_config("a\0b.toml")
