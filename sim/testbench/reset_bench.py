@@ -1,7 +1,7 @@
 """The whole accelerator through resets of both kinds amid a program: the next program's result is right.
 
-The memory is not reset with the accelerator. Where the path to it is, it forgets all bursts; else beats and responses of
-bursts that were cut come later, even when the next program runs, and some come that nobody asked for.
+The memory is not reset with the accelerator. Where the path to it is, it forgets all bursts; else beats and responses
+of bursts that were cut come later, even when the next program runs. Some come that nobody asked for.
 """
 
 import itertools
@@ -24,7 +24,7 @@ ROUNDS = 50
 DEPTH = 8
 """Read bursts that the path takes ahead."""
 LAYOUT = 1
-"""Seed of where regions lie: always the same, so that late writes of an earlier program land where the next one's do."""
+"""Seed of where regions lie: always the same, so that late writes of a program land where those of the next one do."""
 
 
 def component(config: Config):
@@ -52,7 +52,7 @@ class Resets:
         await bench.cycles(bench.rng.randrange(bench.rng.choice((100, 1500))))
 
     async def hold(self) -> None:
-        """From now on beats, or responses, wait, until the next program is being set up, or runs. Returns when some do."""
+        """From now on beats, or responses, wait until the next program is being set up, or runs. Returns when some do."""
         reads = self.bench.rng.randrange(2)
         self.answers[1 - reads].set_pause_generator(itertools.repeat(True))
         for _ in range(2000):
@@ -97,7 +97,8 @@ class Resets:
         dut, last = self.bench.dut, self.bench.rng.randrange(2)
         await reads.send(AxiRTransaction(rid=int(dut.m_axi_arid.value), rdata=0, rresp=0, rlast=last))
         await responses.send(AxiBTransaction(bid=int(dut.m_axi_awid.value), bresp=0))
-        await self.bench.cycles(10)
+        while not all(channel.empty() and channel.idle() for channel in self.answers):
+            await self.bench.cycles(1)
 
     async def run(self) -> None:
         """Another program of the same size with other data, from start to end."""
@@ -119,14 +120,16 @@ async def resets(dut):
         await device.begin()
         kind = bench.rng.choice(("soft", "path", "alone", "alone", "alone"))
         bench.cover(kind)
+        late = kind != "soft" and bench.rng.random() < 0.6
         if kind == "soft":
             await device.soft()
         else:
             host.stall(bench.rng.choice((0, 0.3)))
-            if bench.rng.random() < 0.6:
+            if late:
                 await device.hold()
             await device.hard(kind == "path")
+        if not late:
+            await device.unasked()
         await device.run()
-        await device.unasked()
     bench.finish(require=("soft", "path", "reads cut", "writes cut", "stray beat", "stray beat amid others",
                           "stray response"))  # fmt: skip
