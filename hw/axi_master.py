@@ -3,7 +3,7 @@
 requesters (bursts, never across 4 KiB) -> AxiMaster -> memory
 """
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, ResetSignal, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -49,6 +49,14 @@ class AxiMaster(wiring.Component):
     counts : Out(AxiCounts)
 
     A burst can be requested every cycle. Latency: one cycle for addresses, data and responses each.
+
+    Reset at rest (`quiet`) forgets nothing. A reset that cuts bursts is only sound if the path to memory is reset, too:
+    AXI knows no way to call back a burst. Where the path goes on all the same, its beats and responses for the bursts
+    that were cut may come at any time, even after new bursts have begun. They are told apart by their ID: bursts carry
+    the number of an era, 0 at power-up, which changes with each reset that cuts bursts, and keeps its value in every
+    reset. Beats and responses of the other era, and those that come while none is owed, are dropped. There are two
+    numbers, so all answers from before a cut must have come before another one. Nothing can be done about data that
+    the path still expects for a write burst: AXI4 write data has no ID, so the path would take that of a new burst.
     """
 
     def __init__(self, config: Config):
@@ -69,19 +77,22 @@ class AxiMaster(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         axi = self.axi
+        self.era = era = Signal(reset_less=True)
         for prefix in ("ar", "aw"):
             m.d.comb += [
                 getattr(axi, f"{prefix}size").eq(beat_size(self.config)),
                 getattr(axi, f"{prefix}burst").eq(INCREMENTING),
                 getattr(axi, f"{prefix}cache").eq(CACHE),
+                getattr(axi, f"{prefix}id").eq(era),
             ]
         m.d.comb += [
-            self.counts.read_beat.eq(axi.rvalid),
             self.counts.write_beat.eq(axi.wvalid & axi.wready),
             self.counts.read_stall.eq(axi.arvalid & ~axi.arready),
             self.counts.write_stall.eq(axi.wvalid & ~axi.wready),
             self.quiet.eq(self._read(m) & self._write(m)),
         ]
+        with m.If(ResetSignal() & ~self.quiet):
+            m.d.sync += era.eq(~era)
         return m
 
     def _read(self, m: Module):
@@ -115,12 +126,18 @@ class AxiMaster(wiring.Component):
         with m.If(owners.i.valid & (owner != FETCH)):
             m.d.sync += turn.eq(owner == LOAD_WEIGHTS)
 
-        # The beats come in the order of the bursts.
-        m.d.comb += [axi.rready.eq(1), owners.o.ready.eq(axi.rvalid & axi.rlast)]
+        # The beats come in the order of the bursts. Those that no burst of this era waits for have no owner.
+        owned = Signal()
+        m.d.comb += [
+            axi.rready.eq(1),
+            owned.eq(axi.rvalid & owners.o.valid & (axi.rid == self.era)),
+            owners.o.ready.eq(owned & axi.rlast),
+            self.counts.read_beat.eq(owned),
+        ]
         beat, error = Signal(self.config.axi_data_bits), Signal()
         m.d.sync += [beat.eq(axi.rdata), error.eq(axi.rresp != OKAY)]
         for number, bus in enumerate(buses):
-            m.d.sync += bus.beat_valid.eq(axi.rvalid & (owners.o.payload == number))
+            m.d.sync += bus.beat_valid.eq(owned & (owners.o.payload == number))
             m.d.comb += [bus.beat_data.eq(beat), bus.beat_error.eq(error)]
         return ~owners.o.valid
 
@@ -167,10 +184,11 @@ class AxiMaster(wiring.Component):
                 sent.eq(Mux(last, 0, sent + 1)),
             ]
 
-        m.d.comb += axi.bready.eq(1)
+        answered = Signal()
+        m.d.comb += [axi.bready.eq(1), answered.eq(axi.bvalid & (unanswered != 0) & (axi.bid == self.era))]
         m.d.sync += [
-            unanswered.eq(unanswered + lengths.i.valid - axi.bvalid),
-            store.done.eq(axi.bvalid),
+            unanswered.eq(unanswered + lengths.i.valid - answered),
+            store.done.eq(answered),
             store.error.eq(axi.bresp != OKAY),
         ]
         return unanswered == 0

@@ -51,8 +51,8 @@ class Tokens(wiring.Component):
     overflow : Out(a bit for each unit)
         Bit g: unit g gave a token to a full counter, in this cycle. The counter stays full.
     missing, missing_index : Out(masks), Out(indices)
-        For each unit: the units whose token it needs and does not have, and the instruction that needs them (of
-        EXECUTE, that of the row stage if it waits too, for it is the older one).
+        For each unit: the units whose token it needs and does not have, and the instruction that needs them. Of
+        EXECUTE, those of the row stage if it waits, for its instruction is the older one.
 
     Give and take in one cycle leave a counter as it is. A need that names a unit without a counter is never ready.
     """
@@ -98,8 +98,7 @@ class Tokens(wiring.Component):
         return m
 
     def _report_missing(self, m: Module, taker: Unit, ports: list, available: Signal):
-        index = ports[0].index
+        index, missing = ports[0].index, ports[0].need & ~available
         for port in ports[1:]:
-            index = Mux(port.ready, index, port.index)
-        missing = reduce(or_, (port.need for port in ports)) & ~available
+            index, missing = Mux(port.ready, index, port.index), Mux(port.ready, missing, port.need & ~available)
         m.d.comb += [self.missing[taker].eq(missing), self.missing_index[taker].eq(index)]

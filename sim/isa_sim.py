@@ -1,9 +1,13 @@
 """The instruction simulator: runs a program's bytes on NumPy SRAMs, unit by unit, ordered by queues and tokens only.
 
-Each step advances one of: dispatch, the units, where EXECUTE is two (its weight stage runs up to one instruction
-ahead, as in the hardware). With no seed they take turns; with a seed they advance by priorities that change at random
-now and then, which lets a unit run far ahead of another, so that a missing token shows as a wrong result. An
-instruction happens at once. There are no cycles here.
+Each step advances one of: dispatch, the units, where EXECUTE is two (its weight stage runs a few instructions ahead, as
+in the hardware). With no seed they take turns; with a seed they advance by priorities that change at random now and
+then, which lets a unit run far ahead of another, so that a missing token shows as a wrong result. An instruction happens
+at once. There are no cycles here.
+
+The hardware stops at the first fault in time. Which one that is depends on the memory where several units have one, so
+here a unit with a fault stops alone, and the others go on as far as they can without it. All faults that are found so
+may be what the hardware reports; what is reported here is the first in the program.
 """
 
 import random
@@ -29,6 +33,8 @@ from systolith.isa import (
 from systolith.sim import isa_sfu, isa_units
 from systolith.sim.fault import HardwareFault
 from systolith.sim.image import Image
+from systolith.sim.isa_checks import CHECKS
+from systolith.sim.isa_execute import AHEAD, first_beyond, may_pass
 from systolith.sim.isa_state import Refused, State
 
 __all__ = ["Simulator", "simulate"]
@@ -40,6 +46,10 @@ WEIGHTS_FIRST = 1 << Unit.LOAD_W
 """The token that EXECUTE's weight stage takes; its row stage takes the others."""
 SHUFFLE = 1 / 64
 """How often priorities change in a run with a seed."""
+NOWHERE = (-1, 0)
+"""Where a stage stops that has not begun with an instruction."""
+BEHIND = 4
+"""Instructions that a unit may have taken behind the one that it finds a fault in, before all stops."""
 
 
 def simulate(code: bytes, config: Config, memory: Image, seed: int | None = None) -> "Simulator":
@@ -50,11 +60,13 @@ def simulate(code: bytes, config: Config, memory: Image, seed: int | None = None
 
 
 class Stage:
-    """A unit, or one of EXECUTE's two stages: its queue, the tokens it may take, its constants, what it does."""
+    """A unit, or one of EXECUTE's two stages: its queue, the tokens it may take, its constants, what it does; and how far
+    it got with an instruction that it `stopped` at: K tile and row (of EXECUTE)."""
 
     def __init__(self, unit: Unit, depth: int, mask: int, act: Callable | None):
         self.unit, self.depth, self.mask, self.act = unit, depth, mask, act
         self.queue: deque = deque()
+        self.stopped: tuple[int, int] | None = None
         self.constants: dict[str, dict[str, int]] = {
             _group(form): {f.name: 0 for f in form.fields}
             for (owner, _), form in CONFIG_FORMATS.items()
@@ -63,7 +75,8 @@ class Stage:
 
 
 class Simulator:
-    """One accelerator. `steps` is instructions retired, by unit; `state` holds SRAMs, memory and byte counts."""
+    """One accelerator. `retired` is instructions, by unit; `state` holds SRAMs, memory and byte counts; `faults` those
+    that may be the first in time."""
 
     def __init__(self, config: Config, memory: Image, seed: int | None = None, code: bytes = b""):
         self.config, self.memory, self.code = config, memory, code
@@ -71,24 +84,27 @@ class Simulator:
         self.state = State.garbage(config, memory, np.random.default_rng(seed or 0))
         self.tokens: Counter[tuple[int, int]] = Counter()
         self.retired: Counter[Unit] = Counter()
-        self.index, self.done = 0, False
+        self.index, self.done, self.refused, self.beyond = 0, False, False, False
+        self.faults: list[HardwareFault] = []
         self.fetched: Instruction | None = None
         depth = config.queue_depth
         self.stages = {
             Unit.LOAD_W: Stage(Unit.LOAD_W, depth, ALL_UNITS, isa_units.load_weights),
             Unit.LOAD_A: Stage(Unit.LOAD_A, depth, ALL_UNITS, isa_units.load_activations),
             Unit.EXECUTE: Stage(Unit.EXECUTE, depth, WEIGHTS_FIRST, None),
-            Unit.SFU: Stage(Unit.SFU, depth, ALL_UNITS, isa_sfu.sfu),
+            # One waits in front of its queue.
+            Unit.SFU: Stage(Unit.SFU, depth + 1, ALL_UNITS, isa_sfu.sfu),
             Unit.STORE: Stage(Unit.STORE, depth, ALL_UNITS, isa_units.store),
         }
         if config.dw_taps:
             self.stages[Unit.DEPTHWISE] = Stage(Unit.DEPTHWISE, depth, ALL_UNITS, isa_units.depthwise)
-        self.rows = Stage(Unit.EXECUTE, 1, ALL_UNITS & ~WEIGHTS_FIRST, isa_units.execute)
+        self.rows = Stage(Unit.EXECUTE, AHEAD, ALL_UNITS & ~WEIGHTS_FIRST, isa_units.execute)
 
     def run(self) -> None:
-        """Until END, or a fault."""
+        """Until END. Raises the first fault of the program, if there are some, when nothing more can be done."""
         stages = (*self.stages.values(), self.rows)
         moves: list[Callable[[], bool]] = [self._dispatch, *(lambda s=s: self._advance(s) for s in stages)]
+        moves.append(self._load_weights)
         if self.rng:
             self.rng.shuffle(moves)
         while not self.done:
@@ -99,20 +115,25 @@ class Simulator:
             else:
                 progress = sum([move() for move in moves])
             if not progress:
-                raise self._stuck()
+                raise min(self.faults, key=lambda fault: fault.index, default=None) or self._stuck()
 
     def _dispatch(self) -> bool:
         """Move the next instruction to its unit's queue, if there is room."""
-        if self.done:
+        if self.done or self.refused:
             return False
-        self.fetched = instruction = self.fetched or self._fetch()
+        try:
+            self.fetched = instruction = self.fetched or self._fetch()
+        except Refused as refused:
+            self.refused = True
+            self._report(refused.code, Unit.CONTROL, self.index)
+            return True
         if instruction.unit == Unit.CONTROL:
-            if any(stage.queue for stage in (*self.stages.values(), self.rows)):
+            if self.faults or any(stage.queue for stage in (*self.stages.values(), self.rows)):
                 return False
             self.done = instruction.form.opcode == Opcode.END
         else:
             stage = self.stages[instruction.unit]
-            if len(stage.queue) >= stage.depth:
+            if len(stage.queue) >= stage.depth + BEHIND * bool(stage.stopped):
                 return False
             stage.queue.append((self.index, instruction, ()))
         self.fetched = None
@@ -123,65 +144,102 @@ class Simulator:
         start = self.index * INSTRUCTION_BYTES
         code = self.memory.region(Region.CODE)
         if start + INSTRUCTION_BYTES > len(code):
-            raise self._fault("REGION_RANGE", Unit.CONTROL, self.index)
+            raise Refused("REGION_RANGE")
         self.state.bytes_read += INSTRUCTION_BYTES
         word = int.from_bytes(bytes(code[start : start + INSTRUCTION_BYTES]), "little")
         instruction = _decode(word, sum(1 << unit for unit in self.stages))
         if instruction is None:
-            raise self._fault("OPCODE", Unit.CONTROL, self.index)
+            raise Refused("OPCODE")
         return instruction
 
     def _advance(self, stage: Stage) -> bool:
         """Run the instruction at the head of a stage's queue, if its tokens are there."""
-        if not stage.queue or (stage is self.stages[Unit.EXECUTE] and len(self.rows.queue) >= self.rows.depth):
+        if stage.stopped or not stage.queue:
             return False
+        try:
+            return self._run_next(stage)
+        except Refused as refused:
+            stage.stopped = refused.place
+            self._report(refused.code, stage.unit, stage.queue[0][0])
+            return True
+
+    def _run_next(self, stage: Stage) -> bool:
+        """Raises Refused if the hardware would stop."""
         index, instruction, extra = stage.queue[0]
-        if instruction.form is UNDEFINED_GROUP:
-            raise self._fault("OPCODE", stage.unit, index)
+        if stage is not self.rows:
+            self._check(stage, instruction)
+        if stage is self.stages[Unit.EXECUTE] and not self._may_pass(instruction):
+            return False
         givers = self._givers(stage, instruction)
         if not all(self.tokens[giver, stage.unit] for giver in givers):
             return False
         self.tokens.subtract((giver, stage.unit) for giver in givers)
-        try:
-            if instruction.form.opcode == Opcode.CONFIG:
-                self._configure(stage, instruction)
-            elif stage.act is None:
-                extra = (isa_units.read_weights(self.state, instruction, stage.constants),)
-            else:
-                stage.act(self.state, instruction, stage.constants, *extra)
-        except Refused as refused:
-            raise self._fault(refused.code, stage.unit, index) from None
+        if instruction.form.opcode == Opcode.CONFIG:
+            self._configure(stage, instruction)
+        elif stage.act is None:
+            extra = (isa_units.read_weights(self.state, instruction, stage.constants),)
+        else:
+            stage.act(self.state, instruction, stage.constants, *extra)
         stage.queue.popleft()
         if stage.act is None:
             self.rows.queue.append((index, instruction, extra))
         else:
-            self._retire(stage.unit, index, instruction)
+            self._retire(stage, index, instruction)
         return True
+
+    def _may_pass(self, instruction: Instruction) -> bool:
+        rows = self.rows
+        room = len(rows.queue) < rows.depth + BEHIND * bool(rows.stopped)
+        return room and may_pass(instruction, rows.queue, rows.stopped)
+
+    def _load_weights(self) -> bool:
+        """Notice weights that are not there."""
+        index = None if self.beyond else first_beyond(self.rows.queue, self.rows.stopped, self.config.array)
+        if index is None:
+            return False
+        self.beyond = True
+        self._report("SRAM_RANGE", Unit.EXECUTE, index)
+        return True
+
+    def _check(self, stage: Stage, instruction: Instruction) -> None:
+        """What needs no token and no access."""
+        if instruction.form is UNDEFINED_GROUP:
+            raise Refused("OPCODE")
+        if instruction.form.opcode != Opcode.CONFIG:
+            CHECKS[stage.unit](self.config, instruction, stage.constants)
 
     def _configure(self, stage: Stage, instruction: Instruction) -> None:
         stage.constants[_group(instruction.form)].update(instruction.values)
         if instruction.form.name == "CONFIG.SFU.table":
             isa_sfu.fill_table(self.state, instruction)
 
-    def _retire(self, unit: Unit, index: int, instruction: Instruction) -> None:
-        self.retired[unit] += 1
+    def _retire(self, stage: Stage, index: int, instruction: Instruction) -> None:
+        self.retired[stage.unit] += 1
         for taker in _units(instruction.signal):
-            if self.tokens[unit, taker] == (1 << self.config.token_bits) - 1:
-                raise self._fault("TOKEN_OVERFLOW", unit, index)
-            self.tokens[unit, taker] += 1
+            if self.tokens[stage.unit, taker] == (1 << self.config.token_bits) - 1:
+                stage.stopped = NOWHERE
+                self._report("TOKEN_OVERFLOW", stage.unit, index)
+            else:
+                self.tokens[stage.unit, taker] += 1
 
     def _givers(self, stage: Stage, instruction: Instruction) -> Iterable[int]:
         return _units(instruction.wait & stage.mask)
 
     def _stuck(self) -> HardwareFault:
-        """The fault of a program that can't go on: which unit waits for which tokens."""
-        for stage in (self.rows, *self.stages.values()):
+        """The fault of a program that can't go on: the first unit that waits for tokens (EXECUTE's row stage before its
+        weight stage), and which."""
+        stages = list(self.stages.values())
+        stages.insert(stages.index(self.stages[Unit.EXECUTE]), self.rows)
+        for stage in stages:
             if stage.queue:
                 index, instruction, _ = stage.queue[0]
                 missing = [g for g in self._givers(stage, instruction) if not self.tokens[g, stage.unit]]
                 if missing:
                     return self._fault("WATCHDOG", stage.unit, index, sum(1 << giver for giver in missing))
         return self._fault("WATCHDOG", Unit.CONTROL, self.index)
+
+    def _report(self, code: str, unit: Unit, index: int) -> None:
+        self.faults.append(self._fault(code, unit, index))
 
     def _fault(self, code: str, unit: Unit, index: int, detail: int = 0) -> HardwareFault:
         return HardwareFault(code, unit, index, detail, self.code or bytes(self.memory.region(Region.CODE)))

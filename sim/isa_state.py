@@ -15,11 +15,12 @@ OFFSET_MASK = (1 << 32) - 1
 
 
 class Refused(Exception):
-    """An access or operand the hardware stops at; `code` is a name in `isa.ERRORS`."""
+    """An access or operand the hardware stops at; `code` is a name in `isa.ERRORS`, `place` how far an EXECUTE got: K
+    tile and row."""
 
-    def __init__(self, code: str):
+    def __init__(self, code: str, place: tuple[int, int] = (-1, 0)):
         super().__init__(code)
-        self.code = code
+        self.code, self.place = code, place
 
 
 def require(holds: bool, code: str) -> None:

@@ -18,7 +18,7 @@ from systolith.sim.program_order import Access, Order
 from systolith.sim.random_instructions import Draw, Drawn, words_of
 from systolith.sim.random_sfu import RandomSfu
 
-__all__ = ["RandomProgram", "random_program"]
+__all__ = ["KINDS", "RandomProgram", "assemble", "begin", "empty", "random_program"]
 
 KINDS = ("LOAD.W", "LOAD.A", "EXECUTE", "DEPTHWISE", "SFU", "SFU", "SFU", "STORE")
 MARGIN = 64
@@ -44,27 +44,39 @@ def random_program(
     rng: np.random.Generator, config: Config, length: int = 24, kinds: tuple[str, ...] = KINDS
 ) -> RandomProgram:
     """A program for a configuration; `kinds` are drawn from for its `length` random instructions."""
-    n, words = config.array, config.act_depth + MARGIN
-    draw, order = Draw(rng, config, words, words), Order(config)
-    sfu = RandomSfu(draw)
-    for drawn in (_fill(draw, config), *(sfu.table(index) for index in range(32))):
-        _append(order, drawn)
+    draw, order, sfu = begin(rng, config)
     kinds = tuple(kind for kind in kinds if kind != "DEPTHWISE" or config.dw_taps)
     for _ in range(length):
         if draw.chance(0.03):
             order.fence()
         kind = str(rng.choice(kinds))
         _append(order, sfu.sfu() if kind == "SFU" else draw.instruction(kind))
-    _append(order, _empty(draw, config))
+    _append(order, empty(draw, config))
     order.listing.append(make("END"))
+    return assemble(rng, config, order.listing)
+
+
+def begin(rng: np.random.Generator, config: Config) -> tuple[Draw, Order, RandomSfu]:
+    """What draws a program, and its begin, which fills every memory."""
+    words = config.act_depth + MARGIN
+    draw, order = Draw(rng, config, words, words), Order(config)
+    sfu = RandomSfu(draw)
+    for drawn in (_fill(draw, config), *(sfu.table(index) for index in range(32))):
+        _append(order, drawn)
+    return draw, order, sfu
+
+
+def assemble(rng: np.random.Generator, config: Config, listing: list[Instruction]) -> RandomProgram:
+    """A program of these instructions, with random weights, parameters and input."""
+    n, words = config.array, config.act_depth + MARGIN
     dims = 1, n, 1, words
     weights = rng.integers(-128, 128, config.weight_depth * n, np.int8).tobytes()
     program = Program(
-        config.fingerprint, n, encode_program(order.listing), _parameters(rng, config) + weights,
+        config.fingerprint, n, encode_program(listing), _parameters(rng, config) + weights,
         (Tensor("x", dims, "int8", Region.INPUT, 0, dims, (0, 1, 2, 3)),),
         (Tensor("y", dims, "int8", Region.OUTPUT, 0, dims, (0, 1, 2, 3)),),
     )  # fmt: skip
-    return RandomProgram(program, rng.integers(-128, 128, dims, np.int8), order.listing)
+    return RandomProgram(program, rng.integers(-128, 128, dims, np.int8), listing)
 
 
 def _append(order: Order, drawn: Drawn) -> None:
@@ -119,7 +131,7 @@ def _fill_accumulators(draw: Draw, unit: str, depth: int, config: Config) -> Dra
             reads, {"acc" if execute else "dw_acc": np.array([half])})  # fmt: skip
 
 
-def _empty(draw: Draw, config: Config) -> Drawn:
+def empty(draw: Draw, config: Config) -> Drawn:
     """Store activation SRAM."""
     cols = gcd(config.act_depth, LONGEST)
     rows = config.act_depth // cols

@@ -66,7 +66,8 @@ def simulate(
 
 
 class Accelerator:
-    """One model and its memory, for a `with` statement; `run` may be called again, after an error too (it resets)."""
+    """One model and its memory, for a `with` statement. `run` may be called again, after an error once it was `reset`,
+    with another `image` in the same memory, too."""
 
     def __init__(
         self,
@@ -143,6 +144,10 @@ class Accelerator:
             if not self.read(OFFSETS["status"]) & registers.STATUS_BUSY:
                 return
         raise RuntimeError("The accelerator does not come out of its soft reset")
+
+    def retired(self, index: int) -> bool:
+        """Whether an instruction retired in the last run."""
+        return bool(self._retired[index] >= 0)
 
     def write(self, offset: int, value: int) -> None:
         """Write a register."""

@@ -130,10 +130,19 @@ class Monitor:
     """What AXI4 asks of a master, looked at in every cycle."""
 
     def __init__(self, bench: Environment):
-        self.bench, self.waiting = bench, dict.fromkeys(CHANNELS)
+        self.bench = bench
+        self.forget()
+        cocotb.start_soon(self._watch())
+
+    def forget(self) -> None:
+        """In a reset: no burst is under way."""
+        self.waiting = dict.fromkeys(CHANNELS)
         self.reads, self.beats = 0, 0
         self.lengths, self.bursts = [], []
-        cocotb.start_soon(self._watch())
+
+    def data_owed(self) -> bool:
+        """An address was taken without all of its data, or data without its address."""
+        return sum(self.lengths) != self.beats + sum(self.bursts)
 
     def _signal(self, name: str) -> int:
         return int(getattr(self.bench.dut, f"m_axi_{name}").value)
@@ -165,8 +174,11 @@ class Monitor:
     def _count(self, taken: dict[str, tuple[int, ...]]) -> None:
         if "ar" in taken:
             self.reads += 1
-        if self._signal("rvalid") and self._signal("rready") and self._signal("rlast"):
-            self.reads -= 1
+        if self._signal("rvalid") and self._signal("rready"):
+            owned = self.reads > 0 and self._signal("rid") == self._signal("arid")
+            self.reads -= owned and self._signal("rlast")
+            self.bench.cover("stray beat", not owned)
+            self.bench.cover("stray beat amid others", not owned and self.reads > 0)
         if "aw" in taken:
             self.lengths.append(taken["aw"][1] + 1)
         if "w" in taken:
@@ -178,7 +190,9 @@ class Monitor:
         for length, beats in zip(self.lengths, self.bursts, strict=False):
             assert length == beats, "WLAST must mark the last beat"
         if self._signal("bvalid") and self._signal("bready"):
-            del self.lengths[0], self.bursts[0]
+            owned = bool(self.bursts) and self._signal("bid") == self._signal("awid")
+            del self.lengths[:owned], self.bursts[:owned]
+            self.bench.cover("stray response", not owned)
         assert 0 <= self.reads <= self.bench.config.axi_outstanding
 
     def check_quiet(self) -> None:
@@ -187,6 +201,7 @@ class Monitor:
 
 
 async def ready(dut) -> tuple[Environment, Host, Monitor, Case]:
+    """All of a testbench, after power-up."""
     bench = Environment(dut, "aclk", "aresetn", 0)
     host, monitor = Host(bench), Monitor(bench)
     await bench.reset(8)

@@ -46,13 +46,12 @@ class Window:
 
 
 class Host:
-    """Runs programs on the device under test through its registers."""
+    """Runs programs on the device under test through its registers. `aresetn` does not reset the memory."""
 
     def __init__(self, bench: Environment):
         self.bench, self.window = bench, Window()
         dut = bench.dut
-        self.ram = AxiRam(AxiBus.from_prefix(dut, "m_axi"), dut.aclk, dut.aresetn, reset_active_level=False,
-                          mem=self.window)  # fmt: skip
+        self.ram = AxiRam(AxiBus.from_prefix(dut, "m_axi"), dut.aclk, mem=self.window)
         self.registers = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axil"), dut.aclk, dut.aresetn,
                                        reset_active_level=False)  # fmt: skip
         for part in (self.ram.write_if, self.ram.read_if, self.registers.write_if, self.registers.read_if):

@@ -126,7 +126,7 @@ def check_ports(bench: Environment, model: Model, needs: dict[str, int], indices
             first[taker] = indices[name]
         bench.cover("both stages wait", bool(lack and missing[taker]))
         bench.cover("wait", bool(lack))
-        missing[taker] |= lack
+        missing[taker] = missing[taker] or lack
     assert fields(int(dut.missing.value), BITS, model.units) == missing
     found = fields(int(dut.missing_index.value), 24, model.units)
     assert all(index is None or index == found[taker] for taker, index in enumerate(first))

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from systolith import PRESETS, Config
-from systolith.isa import Instruction, Region, make
+from systolith.isa import Instruction, Region, Unit, make
 from systolith.sim.image import Image
+from systolith.sim.isa_checks import CHECKS, Constants
 from systolith.sim.isa_sfu import fill_table, sfu
 from systolith.sim.isa_state import Refused, State
-from systolith.sim.isa_units import Constants, depthwise
+from systolith.sim.isa_units import depthwise
 from systolith.sim.random_instructions import Draw
 from systolith.sim.random_sfu import RandomSfu
 
@@ -211,11 +212,13 @@ BAD = [
 @pytest.mark.parametrize(("fields", "groups", "code"), BAD)
 def test_refusals(fields: dict[str, int], groups: dict[str, dict[str, int]], code: str):
     constants = {name: {**values, **groups.get(name, {})} for name, values in CONSTANTS.items()}
+    instruction = make("SFU", **{**COPY, **fields})
     with pytest.raises(Refused) as caught:
-        sfu(state_of(TINY, 1), make("SFU", **{**COPY, **fields}), constants)
+        CHECKS[Unit.SFU](TINY, instruction, constants)
+        sfu(state_of(TINY, 1), instruction, constants)
     assert caught.value.code == code
 
 
 def test_no_depthwise_accumulators_without_the_unit():
     with pytest.raises(Refused, match="OPCODE"):
-        sfu(state_of(PRESETS["tiny4"], 1), make("SFU", **{**COPY, "memory": 2}), CONSTANTS)
+        CHECKS[Unit.SFU](PRESETS["tiny4"], make("SFU", **{**COPY, "memory": 2}), CONSTANTS)

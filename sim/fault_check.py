@@ -1,0 +1,119 @@
+"""A broken program on the RTL against the instruction simulator: the fault, what was stored until then, and a good
+program on the same accelerator afterwards.
+
+The hardware must report one of `Simulator.faults`, and where there are none, exactly what the simulator reports. STORE
+runs in order, so memory holds what the retired ones stored, and of later ones any part.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.config import Config
+from systolith.isa import Opcode, Region, Unit
+from systolith.sim import isa_sim
+from systolith.sim.fault import HardwareFault
+from systolith.sim.image import Image
+from systolith.sim.isa_sim import Simulator
+from systolith.sim.memory_model import MemoryModel
+from systolith.sim.random_faults import BrokenProgram
+from systolith.sim.random_program import RandomProgram
+from systolith.sim.rtl import Accelerator
+
+__all__ = ["Expected", "compare_fault", "expect"]
+
+WATCHDOG = 20_000
+Key = tuple[str, int, int | None, int]
+
+
+def key(fault: HardwareFault) -> Key:
+    """All that the registers tell of a fault."""
+    return fault.code, int(fault.unit), fault.index, fault.detail
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What may happen: the faults one of which is reported (none: the program ends), the bytes of OUTPUT before the
+    first STORE, after each, and in the end; and whether instructions ran that leave unknown values."""
+
+    faults: frozenset[Key]
+    stored: list[NDArray[np.uint8]]
+    loose: bool
+
+
+def expect(broken: BrokenProgram, config: Config, image: Image, order: int | None = None) -> Expected:
+    """Run on the instruction simulator; `image` is changed. `order`: seed of the order of its units."""
+    simulator = Simulator(config, image, order, broken.random.program.code)
+    output, stage = image.region(Region.OUTPUT), simulator.stages[Unit.STORE]
+    store, stored = stage.act, [output.copy()]
+    assert store
+
+    def noted(*arguments) -> None:
+        store(*arguments)
+        stored.append(output.copy())
+
+    stage.act, faults = noted, frozenset[Key]()
+    try:
+        simulator.run()
+    except HardwareFault as fault:
+        faults = frozenset(map(key, simulator.faults or [fault]))
+    return Expected(faults, [*stored, output.copy()], any(_ran(simulator, broken, index) for index in broken.loose))
+
+
+def _ran(simulator: Simulator, broken: BrokenProgram, index: int) -> bool:
+    unit = broken.random.listing[index].unit
+    return sum(i.unit == unit for i in broken.random.listing[: index + 1]) <= simulator.retired[unit]
+
+
+def compare_fault(broken: BrokenProgram, after: RandomProgram, config: Config, memory: MemoryModel, seed: int) -> str:
+    """What is wrong with a run of `broken`, and of `after` behind it; empty if nothing is. Raises what a run raises."""
+    code = broken.random.program.code
+    image, following = _sharing(broken.random.image(seed), after.image(seed))
+    before = image.copy()
+    expected = expect(broken, config, image.copy())
+    with Accelerator(config, image, code, memory) as accelerator:
+        found = frozenset[Key]()
+        try:
+            accelerator.run(WATCHDOG)
+        except HardwareFault as fault:
+            found = frozenset([key(fault)])
+            accelerator.reset()
+        if not (found <= expected.faults and bool(found) == bool(expected.faults)):
+            return f"the RTL reports {sorted(found)}, the instruction simulator {sorted(expected.faults)}"
+        if stray := image.stray_writes(before):
+            return f"the RTL wrote at 0x{stray[0]:x}"
+        retired = sum(accelerator.retired(index) for index, i in enumerate(broken.random.listing)
+                      if i.form.opcode == Opcode.STORE)  # fmt: skip
+        if wrong := _unknown(image.region(Region.OUTPUT), expected, retired):
+            return f"{wrong} bytes of OUTPUT are not what {retired} STOREs leave"
+        return _run_after(accelerator, following, after, config)
+
+
+def _unknown(output: NDArray[np.uint8], expected: Expected, retired: int) -> int:
+    """Bytes that the first `retired` STOREs cannot have left, nor any part of the others."""
+    possible = expected.stored[retired:]
+    if not possible:
+        return output.size
+    if expected.loose:
+        return 0
+    return int(np.logical_and.reduce([output != stored for stored in possible]).sum())
+
+
+def _sharing(first: Image, second: Image) -> tuple[Image, Image]:
+    """The two images in one array, which holds the first now."""
+    data = np.zeros(max(first.data.size, second.data.size), np.uint8)
+    data[: first.data.size] = first.data
+    return (Image(data, first.origin, first.bases, first.limits),
+            Image(second.data, second.origin, second.bases, second.limits))  # fmt: skip
+
+
+def _run_after(accelerator: Accelerator, image: Image, after: RandomProgram, config: Config) -> str:
+    """The accelerator's memory becomes that of another program, which must run as ever."""
+    data = accelerator.image.data
+    data[: image.data.size] = image.data
+    isa_sim.simulate(after.program.code, config, image)
+    accelerator.image = Image(data, image.origin, image.bases, image.limits)
+    accelerator.run(WATCHDOG)
+    different = int((data[: image.data.size] != image.data).sum())
+    return f"{different} bytes differ after a good program behind it" if different else ""
