@@ -18,7 +18,7 @@ from systolith.errors import UnsupportedError
 from systolith.sim import golden, reference
 from systolith.sim.host import check_inputs, to_device
 
-__all__ = ["LayerCheck", "batch_of", "compare_layers"]
+__all__ = ["LayerCheck", "batch_of", "compare_layers", "inner_tensors"]
 
 EIGHT_BITS = {"tensor(int8)": onnx.TensorProto.INT8, "tensor(uint8)": onnx.TensorProto.UINT8}
 
@@ -54,6 +54,16 @@ def compare_layers(model: bytes, graph: Graph, inputs: Mapping[str, NDArray]) ->
         if port.dtype != "float32":
             tensors[port.value] = to_device(theirs[port.name], port, value.scale, value.zero_point, value.dims)
     return _compare(exposed, inputs, tensors, _float_tensors(extended))
+
+
+def inner_tensors(model: bytes, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """By name, what golden makes of every 8-bit tensor of the model that is a value of its graph, outputs included."""
+    batch = batch_of(model, inputs)
+    graph = import_model(model, "the program's model", batch)
+    _, exposed = _exposed(model, _exposable(model, graph), batch)
+    eight_bits = [port.name for port in exposed.outputs if port.dtype != "float32"]
+    values = golden.run(exposed, inputs)
+    return {name: values[name] for name in eight_bits}
 
 
 def batch_of(model: bytes, inputs: Mapping[str, NDArray]) -> int:
