@@ -25,6 +25,10 @@ class HostTensors(RandomTensors):
         """What a tensor holds for the inputs that were drawn."""
         return self.reals[name]
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape that a tensor has for these inputs."""
+        return self.values(name).shape
+
     def known(self, x: Quantized) -> str:
         """The name of an 8-bit tensor, which host nodes read as it is."""
         self.reals[x.name] = x.values
@@ -155,8 +159,8 @@ class Body:
     def graph(self, inputs: Sequence[tuple[str, Any, Sequence[int | str] | None]],
               outputs: Sequence[tuple[str, Any, Sequence[int | str] | None]]) -> GraphProto:  # fmt: skip
         """The graph; ports are names, types and shapes."""
-        ports = [[port(*each) for each in ports] for ports in (inputs, outputs)]
-        return helper.make_graph(self.nodes, self.prefix, *ports, self.initializers)
+        reads, makes = ([port(*each) for each in ports] for ports in (inputs, outputs))
+        return helper.make_graph(self.nodes, self.prefix, reads, makes, self.initializers)
 
 
 def _partly_inferred(model: onnx.ModelProto) -> list[tuple[int | None, ...] | None]:

@@ -1,9 +1,9 @@
 """A second opinion on a network in parts: its whole model under ONNX Runtime, unoptimized, as if there were no parts.
 
-Only what the accelerator makes is taken from it, by the golden model: every 8-bit tensor inside its parts replaces the one
-that ONNX Runtime would have made, and is compared with that, within one step. All else, host parts and how they are connected
-above all, is computed anew from the network's own ONNX file, and must be what the run gave: integers and bools exactly,
-float32 within its rounding, tensors that the host quantizes within one step.
+Only what the accelerator makes is taken from it, by the golden model: every 8-bit tensor inside its parts replaces the
+one that ONNX Runtime would have made, and is compared with that, within one step. All else, host parts and how they are
+connected above all, is computed anew from the network's own ONNX file, and must be what the run gave: integers and
+bools exactly, float32 within its rounding, tensors that the host quantizes within one step.
 """
 
 from collections.abc import Collection, Mapping
@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
 
+from systolith.errors import SystolithError
 from systolith.network import Network
 from systolith.program import Program
 from systolith.sim import unoptimized
@@ -21,7 +22,7 @@ from systolith.sim.layerwise import inner_tensors
 from systolith.sim.model_writer import port
 from systolith.sim.subgraphs import needed
 
-__all__ = ["Judgement", "judge"]
+__all__ = ["Judgement", "has_values", "judge"]
 
 Arrays = Mapping[str, NDArray]
 RELATIVE = 1e-5
@@ -42,38 +43,59 @@ class Judgement:
 
 
 def judge(network: Program | Network, inputs: Arrays, outputs: Arrays) -> Judgement:
-    """Outputs of a run against the whole model. Raises SystolithError where ONNX Runtime refuses it for these inputs."""
+    """Outputs of a run against the whole model. Raises SystolithError where ONNX Runtime has no values for it."""
     whole = onnx.load_from_string(network.model)
+    cuts = _accelerated(network, whole, inputs)
+    names = list(dict.fromkeys(port.name for port in whole.graph.output))
+    found = _evaluated(whole, inputs, cuts, [*names, *map(_anew, cuts)])
+    wrong, stepped = [], 0
+    for name, values in cuts.items():
+        steps = np.abs(values.astype(np.int16) - found[_anew(name)].astype(np.int16))
+        stepped += int((steps == 1).sum())
+        if steps.max(initial=0) > 1:
+            wrong.append(f"'{name}' of the accelerator: {(steps > 1).sum()} of {steps.size}, up to {steps.max()} steps")
+    if list(outputs) != names:
+        wrong.append(f"outputs {list(outputs)} must be {names}")
+    for name in outputs.keys() & set(names):
+        if message := _difference(outputs[name], found[name], name in cuts):
+            wrong.append(f"output '{name}': {message}")
+    return Judgement(tuple(wrong), sum(values.size for values in cuts.values()), stepped)
+
+
+def has_values(network: Program | Network, inputs: Arrays) -> bool:
+    """Whether ONNX Runtime computes the whole model for these inputs, with what the accelerator makes of them."""
+    whole = onnx.load_from_string(network.model)
+    try:
+        cuts = _accelerated(network, whole, inputs)
+        _evaluated(whole, inputs, cuts, [port.name for port in whole.graph.output])
+    except SystolithError:
+        return False
+    return True
+
+
+def _accelerated(network: Program | Network, whole: ModelProto, inputs: Arrays) -> dict[str, NDArray]:
+    """Every 8-bit tensor of the model that the accelerator makes, on the way to its outputs or as one."""
     made = {name for node in whole.graph.node for name in node.output}
     cuts: dict[str, NDArray] = {}
     for part in network.programs if isinstance(network, Network) else (network,):
         mine = _evaluated(whole, inputs, cuts, [port.name for port in part.inputs])
         inner = inner_tensors(part.model, mine)
         cuts |= {name: values for name, values in inner.items() if name in made}
-    names = [port.name for port in whole.graph.output]
-    anew = {name: f"{name} anew" for name in cuts}
-    found = _evaluated(whole, inputs, cuts, [*(name for name in names if name not in cuts), *anew.values()])
-    wrong, stepped = [], 0
-    for name, values in cuts.items():
-        steps = np.abs(values.astype(np.int16) - found[anew[name]].astype(np.int16))
-        stepped += int((steps == 1).sum())
-        if steps.max(initial=0) > 1:
-            wrong.append(f"'{name}' of the accelerator: {(steps > 1).sum()} of {steps.size}, up to {steps.max()} steps")
-    if list(outputs) != list(dict.fromkeys(names)):
-        wrong.append(f"outputs {list(outputs)} must be {names}")
-    for name in names:
-        if name in outputs and (message := _difference(outputs[name], {**found, **cuts}[name], name in cuts)):
-            wrong.append(f"output '{name}': {message}")
-    return Judgement(tuple(wrong), sum(values.size for values in cuts.values()), stepped)
+    return cuts
+
+
+def _anew(name: str) -> str:
+    """The name of what the model itself makes of a tensor that is given."""
+    return f"{name} anew"
 
 
 def _evaluated(whole: ModelProto, inputs: Arrays, cuts: Arrays, names: Collection[str]) -> dict[str, NDArray]:
-    """Tensors of the model, with given values for `cuts`; "NAME anew" is what the model makes of it all the same."""
+    """Tensors of the model, with given values for `cuts`; `_anew(name)` is what it makes of such a one itself."""
     model = ModelProto()
     model.CopyFrom(whole)
     graph = model.graph
     for node in graph.node:
-        node.output[:] = [f"{name} anew" if name in cuts else name for name in node.output]
+        node.output[:] = [_anew(name) if name in cuts else name for name in node.output]
     given = {**inputs, **cuts}
     missing = [name for name in names if name not in given]
     nodes = needed(graph.node, missing)

@@ -182,5 +182,3 @@ def _mapped(net: HostTensors, x: Quantized, pieces: str, axis: int, first: int) 
     order = list(range(1, len(x.shape)))
     order.insert(axis, 0)
     return net.host("Transpose", [joined], perm=order)
-
-

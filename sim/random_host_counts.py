@@ -1,7 +1,7 @@
 """Random tensors whose shapes depend on data, and what networks do with them and with their counts.
 
-`count_chain` makes one (`SOURCES`), perhaps takes its count in one of several ways, and uses both (`USES`): as outputs, in
-arithmetic, and back to a shape that does not depend on data, so that the accelerator goes on.
+`count_chain` makes one (`SOURCES`), perhaps takes its count in one of several ways, and uses both (`USES`): as outputs,
+in arithmetic, and back to a shape that does not depend on data, so that the accelerator goes on.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,9 +24,9 @@ def count_chain(net: HostTensors, x: Quantized, _: Sequence[Quantized]) -> list[
     """A tensor whose first dimension depends on the data of x, and one or two uses of it."""
     require(x.values.size <= MOST)
     rows = net.choice(list(SOURCES.values()))(net, x)
-    require(net.values(rows).shape[0] > 0)
-    made = []
-    for _ in range(net.integer(1, 2)):
+    require(net.shape(rows)[0] > 0)
+    made: list[Quantized] = []
+    for _use in range(net.integer(1, 2)):
         made += net.choice(list(USES.values()))(net, rows, x)
     return made
 
@@ -259,7 +259,7 @@ def _reduced(net: HostTensors, rows: str, x: Quantized) -> list[Quantized]:
     one = net.reduced(op, net.float_of(rows), [0], net.integer(0, 1))
     if net.values(one).ndim == 2:
         return [net.back(one)]
-    if net.values(one).ndim and net.values(one).shape[0] > 1:
+    if net.values(one).ndim and net.shape(one)[0] > 1:
         return [net.back(net.unsqueezed(one, [0]))]
     return [net.back(net.host("Add", [net.real(x), one]))]
 
@@ -290,11 +290,10 @@ def _layer(net: HostTensors, rows: str, _: Quantized) -> list[Quantized]:
     real = net.float_of(rows)
     if net.values(real).ndim == 1:
         real = net.unsqueezed(real, [1])
-    width = net.values(real).shape[1]
+    width = net.shape(real)[1]
     first = net.back(real)
     outputs = net.integer(1, 6)
-    weights, _ = net.weights((width, outputs), 1)
-    y = net.host("MatMul", [net.real(first), weights])
+    y = net.host("MatMul", [net.real(first), net.weights((width, outputs), 1)[0]])
     scale, zero_point = net.parameters(net.values(y))
     small = net.rounded(net.writer.quantize(y, scale, zero_point), net.values(y), scale, zero_point)
     if net.chance(30):
@@ -310,7 +309,7 @@ def _on_zeros_impossible(net: HostTensors, rows: str, _: Quantized) -> list[Quan
             away = net.host("Sub", [count, net.ints(int(net.values(count)) - 1)])
             net.result(net.host("Gather", [net.floats([0.5, 1.5, 2.5, 3.5]), away], axis=0))
         case 1:
-            k = net.integer(1, net.values(rows).shape[0])
+            k = net.integer(1, net.shape(rows)[0])
             values, places = net.hosts("TopK", [net.flat(net.float_of(rows)), net.ints([k])], 2, axis=0)
             net.result(net.choice([values, places]))
         case _:

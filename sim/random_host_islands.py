@@ -1,6 +1,7 @@
 """Random float islands: operators that run on the host alone, between quantized tensors of static shapes.
 
-`ISLANDS` has them by name. Each takes the real tensor x and gives a real one; it raises `Impossible` where it does not fit.
+`ISLANDS` has them by name. Each takes the real tensor x and gives a real one; it raises `Impossible` where it does not
+fit.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ __all__ = ["ISLANDS", "ceil_pool", "island"]
 def island(net: HostTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quantized]:
     """One or two operators in float32; the result is quantized again, and sometimes an output as well."""
     name = net.real(x)
-    for _ in range(net.integer(1, 2)):
+    for _node in range(net.integer(1, 2)):
         name = net.float_of(net.choice(list(ISLANDS.values()))(net, name))
     if net.chance(20):
         net.result(name)
@@ -34,7 +35,7 @@ def ceil_pool(net: HostTensors, x: Quantized, _: Sequence[Quantized]) -> list[Qu
 
 
 def _rank(net: HostTensors, x: str, *ranks: int) -> tuple[int, ...]:
-    shape = net.values(x).shape
+    shape = net.shape(x)
     require(len(shape) in ranks)
     return shape
 
@@ -104,7 +105,9 @@ def _einsum(net: HostTensors, x: str) -> str:
     letters = "abcd"[: len(shape)]
     match net.integer(0, 2):
         case 0:
-            return net.host("Einsum", [x, _weights(net, shape[-1], 3)], equation=f"{letters},{letters[-1]}z->{letters[:-1]}z")
+            return net.host(
+                "Einsum", [x, _weights(net, shape[-1], 3)], equation=f"{letters},{letters[-1]}z->{letters[:-1]}z"
+            )
         case 1:
             return net.host("Einsum", [x], equation=f"{letters}->{letters[::-1]}")
         case _:
@@ -113,22 +116,19 @@ def _einsum(net: HostTensors, x: str) -> str:
 
 def _conv(net: HostTensors, x: str) -> str:
     """Convolutions in float32: of 1 to 3 dimensions, or transposed."""
-    shape = net.values(x).shape
-    if len(shape) == 4 and net.chance(50):
-        require(shape[3] > 1)
-        x = net.shaped(x, [shape[0], shape[1], 1, *shape[2:]])
-    elif len(shape) == 2:
-        x = net.unsqueezed(x, [2])
-    shape = net.values(x).shape
-    require(len(shape) > 2)
-    kernel = [net.integer(1, min(3, n)) for n in shape[2:]]
-    pads = [net.integer(0, k - 1) for k in (*kernel, *kernel)]
-    if len(shape) < 5 and net.chance(40):
-        y = net.host("ConvTranspose", [x, _weights(net, shape[1], 3, *kernel)], strides=numbers(net, len(kernel), 1, 2))
+    batch, channels, *size = _rank(net, x, 2, 3, 4)
+    volume = len(size) == 2 and net.chance(50)
+    size = [1, *size] if volume else size or [1]
+    x = net.shaped(x, [batch, channels, *size])
+    kernel = [net.integer(1, min(3, n)) for n in size]
+    bias = [_weights(net, 4)] * net.integer(0, 1)
+    if volume or net.chance(60):
+        pads = [net.integer(0, k - 1) for k in (*kernel, *kernel)]
+        y = net.host("Conv", [x, _weights(net, 4, channels, *kernel), *bias], pads=pads)
     else:
-        y = net.host("Conv", [x, _weights(net, 4, shape[1], *kernel), *([_weights(net, 4)] * net.integer(0, 1))], pads=pads)
-    shape = net.values(y).shape
-    return net.shaped(y, [*shape[:2], shape[2] * shape[3], shape[4]]) if len(shape) == 5 else y
+        strides = numbers(net, len(kernel), 1, 2)
+        y = net.host("ConvTranspose", [x, _weights(net, channels, 4, *kernel), *bias], strides=strides)
+    return net.shaped(y, [batch, 4, -1, net.shape(y)[-1]]) if volume else y
 
 
 def _grid(net: HostTensors, x: str) -> str:
@@ -143,7 +143,7 @@ def _recurrent(net: HostTensors, x: str) -> str:
     """LSTM, GRU or RNN over the first axis; some inputs are left out."""
     shape = _rank(net, x, 2, 3)
     x = net.unsqueezed(x, [1]) if len(shape) == 2 else x
-    length, batch, size = net.values(x).shape
+    length, batch, size = net.shape(x)
     op, gates = net.choice([("LSTM", 4), ("GRU", 3), ("RNN", 1)])
     ways, hidden = net.integer(1, 2), net.integer(1, 5)
     operands = [x, _weights(net, ways, gates * hidden, size), _weights(net, ways, gates * hidden, hidden)]
@@ -155,7 +155,9 @@ def _recurrent(net: HostTensors, x: str) -> str:
     y, last = net.hosts(op, operands, 2, hidden_size=hidden, direction=direction)
     if net.chance(30):
         net.result(last)
-    return net.shaped(y, [length, ways * batch * hidden]) if batch == 1 else net.shaped(y, [length, batch, ways * hidden])
+    return (
+        net.shaped(y, [length, ways * batch * hidden]) if batch == 1 else net.shaped(y, [length, batch, ways * hidden])
+    )
 
 
 def _cumulative(net: HostTensors, x: str) -> str:
@@ -172,13 +174,13 @@ def _argmax(net: HostTensors, x: str) -> str:
         net.result(places)
     if net.chance(50):
         return net.cast(places, TensorProto.FLOAT)
-    return net.host("Gather", [_weights(net, net.values(x).shape[axis]), places], axis=0)
+    return net.host("Gather", [_weights(net, net.shape(x)[axis]), places], axis=0)
 
 
 def _gather(net: HostTensors, x: str) -> str:
     """Rows by an input of indices."""
     axis = net.values(x).ndim - 1
-    size = net.values(x).shape[axis]
+    size = net.shape(x)[axis]
     dtype = net.choice([np.int64, np.int32])
     places = net.free_input(net.rng.integers(-size, size, net.integer(1, 4)).astype(dtype))
     return net.host("Gather", [x, places], axis=axis)
@@ -186,7 +188,7 @@ def _gather(net: HostTensors, x: str) -> str:
 
 def _scatter(net: HostTensors, x: str) -> str:
     """Some elements replaced: ScatterND or ScatterElements."""
-    shape = net.values(x).shape
+    shape = net.shape(x)
     if net.chance(50):
         index = net.ints([[net.integer(0, n - 1) for n in shape[:1]]])
         return net.host("ScatterND", [x, index, _weights(net, 1, *shape[1:])])
@@ -226,7 +228,7 @@ def _reduction(net: HostTensors, x: str) -> str:
 
 def _moves(net: HostTensors, x: str) -> str:
     """Operators that move values in ways that the accelerator has not."""
-    shape = net.values(x).shape
+    shape = net.shape(x)
     match net.integer(0, 4):
         case 0:
             return net.host("Trilu", [x], upper=net.integer(0, 1))
@@ -238,7 +240,9 @@ def _moves(net: HostTensors, x: str) -> str:
             places = net.rng.integers(0, shape[-1], shape)
             return net.host("GatherElements", [x, net.ints(places)], axis=-1)
         case 3:
-            return net.host("Pad", [x, net.ints([0] * (len(shape) - 1) + [1] + [0] * (len(shape) - 1) + [0])], mode="edge")
+            return net.host(
+                "Pad", [x, net.ints([0] * (len(shape) - 1) + [1] + [0] * (len(shape) - 1) + [0])], mode="edge"
+            )
         case _:
             y, places = net.hosts("TopK", [x, net.ints([net.integer(1, shape[-1])])], 2, axis=-1)
             if net.chance(50):
@@ -250,7 +254,7 @@ def _dynamic(net: HostTensors, x: str) -> str:
     """Quantized by what it holds, and multiplied in integers."""
     require(net.values(x).ndim >= 2)
     y, scale, zero_point = net.hosts("DynamicQuantizeLinear", [x], 3)
-    weights = net.constant(net.rng.integers(-50, 50, (net.values(x).shape[-1], 3)).astype(np.int8))
+    weights = net.constant(net.rng.integers(-50, 50, (net.shape(x)[-1], 3)).astype(np.int8))
     y = net.cast(net.host("MatMulInteger", [y, weights, zero_point]), TensorProto.FLOAT)
     return net.host("Mul", [y, net.host("Mul", [scale, net.floats(0.01)])])
 

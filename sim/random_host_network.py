@@ -1,8 +1,8 @@
 """Random networks in which layers of the accelerator and operators of the host mix.
 
-`random_host_network(draws)` gives an ONNX model, inputs for it and the kinds of operators in it: chains of shapes, tensors
-whose shapes depend on data, control flow, sequences, float islands, foreign weights; names of every kind; outputs of any
-type, declared with and without shapes. The model runs under ONNX Runtime as it is.
+`random_host_network(draws)` gives an ONNX model, inputs for it and the kinds of operators in it: chains of shapes,
+tensors whose shapes depend on data, control flow, sequences, float islands, foreign weights; names of every kind;
+outputs of any type, declared with and without shapes. The model runs under ONNX Runtime, unoptimized, as it is.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,9 +27,9 @@ __all__ = ["HOST_OPERATORS", "random_host_network"]
 
 Operator = Callable[[HostTensors, Quantized, Sequence[Quantized]], list[Quantized]]
 HOST_OPERATORS: dict[str, tuple[int, Operator]] = {
-    "shape_chain": (4, shape_chain), "count_chain": (6, count_chain), "island": (5, island), "choice": (2, control.choice),
-    "loop": (2, control.loop), "scan": (1, control.scan), "sequence": (1, control.sequence), "ceil_pool": (1, ceil_pool),
-    "foreign_layer": (3, foreign_layer), "qlinear_layer": (1, qlinear_layer),
+    "shape_chain": (4, shape_chain), "count_chain": (6, count_chain), "island": (5, island),
+    "ceil_pool": (1, ceil_pool), "choice": (2, control.choice), "loop": (2, control.loop), "scan": (1, control.scan),
+    "sequence": (1, control.sequence), "foreign_layer": (3, foreign_layer), "qlinear_layer": (1, qlinear_layer),
 }  # fmt: skip
 """Operators of which some nodes, or all, are for the host, with how often each is drawn."""
 HOST_KINDS = tuple(name for name, (weight, _) in HOST_OPERATORS.items() for _ in range(weight))

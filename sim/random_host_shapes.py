@@ -1,4 +1,4 @@
-"""Random chains that compute with shapes, as exporters write them: from Shape to what reads a shape, all of it static."""
+"""Random chains that compute with shapes, as exporters write them: from Shape to what reads a shape, all static."""
 
 from collections.abc import Sequence
 

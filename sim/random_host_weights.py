@@ -1,7 +1,7 @@
 """Random layers whose weights and biases are not as ONNX Runtime's quantizer writes them.
 
-Biases with a scale, type or zero point of their own, or in float32; asymmetric weights; channels whose weights are all zero,
-with scales that mean nothing; and the same layers as one operator of 8-bit tensors.
+Biases with a scale, type or zero point of their own, or in float32; asymmetric weights; channels whose weights are all
+zero, with scales that mean nothing; and the same layers as one operator of 8-bit tensors.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from systolith.sim.host_tensors import HostTensors
 from systolith.sim.random_draws import require
@@ -64,7 +64,11 @@ def qlinear_layer(net: HostTensors, x: Quantized, _: Sequence[Quantized]) -> lis
     scale, zero_point = net.parameters(values)
     y = net.rounded("", values, scale, zero_point)
     bias = np.rint(net.rng.normal(0, 300, layer.outputs)).astype(np.int32)
-    given = [x.name, *net.stored(x), *(net.constant(part, "w") for part in (layer.weights, layer.scale, layer.zero_point))]
+    given = [
+        x.name,
+        *net.stored(x),
+        *(net.constant(part, "w") for part in (layer.weights, layer.scale, layer.zero_point)),
+    ]
     extra = [net.constant(bias, "bias")] if net.chance(60) else []
     match layer.op:
         case "Conv":
@@ -119,7 +123,7 @@ def _dequantized(net: HostTensors, layer: _Layer) -> str:
     return _real(net, layer.weights, layer.scale, layer.zero_point, layer.axis)
 
 
-def _real(net: HostTensors, values: NDArray, scale: NDArray, zero_point: NDArray, axis: int) -> str:
+def _real(net: HostTensors, values: NDArray, scale: ArrayLike, zero_point: ArrayLike, axis: int) -> str:
     attributes = {"axis": axis} if np.ndim(scale) else {}
     return net.host("DequantizeLinear", [net.constant(part, "w") for part in (values, scale, zero_point)], **attributes)
 

@@ -1,6 +1,7 @@
 """ONNX Runtime without any optimization: each node by the kernel of its own operator, as ONNX defines it.
 
-Its fused kernels are faster, and now and then compute something else. This is the reference for what they may not change.
+Its fused kernels are faster, and now and then compute something else. This is the reference for what they may not
+change.
 """
 
 from collections.abc import Mapping
