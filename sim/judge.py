@@ -56,7 +56,7 @@ def judge(network: Program | Network, inputs: Arrays, outputs: Arrays) -> Judgem
             wrong.append(f"'{name}' of the accelerator: {(steps > 1).sum()} of {steps.size}, up to {steps.max()} steps")
     if list(outputs) != names:
         wrong.append(f"outputs {list(outputs)} must be {names}")
-    for name in outputs.keys() & set(names):
+    for name in [name for name in names if name in outputs]:
         if message := _difference(outputs[name], found[name], name in cuts):
             wrong.append(f"output '{name}': {message}")
     return Judgement(tuple(wrong), sum(values.size for values in cuts.values()), stepped)
