@@ -181,13 +181,13 @@ SOURCES: dict[str, Callable[[HostTensors, Quantized], str]] = {
 def _count_output(net: HostTensors, rows: str, _: Quantized) -> list[Quantized]:
     """The count as an output: int64, int32, float32, float64 or bool; a scalar or one element."""
     count = _count(net, rows)
-    match net.integer(0, 3):
+    match net.integer(0, 4):
         case 0:
             net.result(count)
-        case 1:
+        case 1 | 2:
             to = net.choice([TensorProto.FLOAT, TensorProto.INT32, TensorProto.DOUBLE, TensorProto.FLOAT16])
             net.result(net.cast(count, to))
-        case 2:
+        case 3:
             net.result(net.host("Greater", [count, net.ints(net.integer(0, 20))]))
         case _:
             net.result(net.host("Add", [net.host("Mul", [count, net.ints([2, 3])]), net.ints([1])]))

@@ -83,6 +83,7 @@ def _normalization(net: HostTensors, x: str) -> str:
         case 1:
             return net.host("InstanceNormalization", [x, _weights(net, shape[1]), _weights(net, shape[1])])
         case 2:
+            require(net.writer.opset >= 17)
             axis = net.integer(1, len(shape) - 1)
             operands = [x, _weights(net, *shape[axis:])]
             return net.host("LayerNormalization", [*operands, *([_weights(net, *shape[axis:])] * net.integer(0, 1))],
@@ -204,7 +205,7 @@ def _types(net: HostTensors, x: str) -> str:
     two = net.constant(np.asarray(3, net.values(y).dtype))
     if to != TensorProto.FLOAT16:
         y = net.host(net.choice(["Add", "Mul", "Sub"]), [y, two])
-    if net.chance(20):
+    if net.chance(50):
         net.result(y)
     return net.cast(y, TensorProto.FLOAT)
 

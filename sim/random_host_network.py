@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto, helper
 
 from systolith.sim import random_host_control as control
 from systolith.sim import unoptimized
@@ -55,6 +55,7 @@ def random_host_network(draws: Draws, largest: int = 6, only: Sequence[str] = ()
     _outputs(net, tensors)
     model = onnx.load_from_string(net.writer.model("network"))
     _declare(net, model)
+    _store(net, model)
     inputs = renamed(model, net.inputs, draws) if net.chance(60) else net.inputs
     return RandomNetwork(model.SerializeToString(), inputs, tuple(kinds))
 
@@ -104,3 +105,22 @@ def _declare(net: HostTensors, model: ModelProto) -> None:
                 dim.dim_value = inferred
             else:
                 dim.dim_param = f"{port.name}_d{axis}"
+
+
+def _store(net: HostTensors, model: ModelProto) -> None:
+    """Some constants as nodes, some as inputs that have a value; an open batch; an output that is there twice."""
+    graph = model.graph
+    outputs = {port.name for port in graph.output}
+    constants = [tensor for tensor in graph.initializer if tensor.name not in outputs and net.chance(6)]
+    for tensor in constants:
+        graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], f"{tensor.name}_node", value=tensor))
+        graph.initializer.remove(tensor)
+    for port in graph.input:
+        dims = port.type.tensor_type.shape.dim
+        if len(dims) > 1 and dims[0].dim_value == 1 and net.chance(10):
+            dims[0].dim_param = "batch"
+    for tensor in graph.initializer:
+        if tensor.data_type in (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32) and net.chance(2):
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    if net.chance(4):
+        graph.output.append(graph.output[net.integer(0, len(graph.output) - 1)])
