@@ -6,6 +6,7 @@ CONFIG ?= edge16
 SEED ?= 1
 RUNS ?= 1
 LAYERS ?= 600
+MODELS ?= 500
 WORKERS ?= auto
 BACKEND ?= isa
 
@@ -16,7 +17,7 @@ STAMP := $(VENV)/.installed
 TYPES := build/types/systolith
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format docs verilog verify verify-long conformance bench bench-tiny bench-zoo clean
+.PHONY: help setup demo test lint format docs verilog verify verify-long verify-host conformance bench bench-tiny bench-zoo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +65,9 @@ verify: setup ## run the cocotb testbenches on CONFIG with SEED, RUNS times
 
 verify-long: setup ## run LAYERS (default 600) random layers, networks and programs on the RTL, with stalling memories
 	$(BIN)/python -m systolith.sim.campaign --layers $(LAYERS) --seed $(SEED)
+
+verify-host: setup ## run MODELS (default 500) random networks of which the host runs a part, on BACKEND (default isa)
+	$(BIN)/python -m systolith.sim.campaign --host --layers $(MODELS) --seed $(SEED) --backend $(BACKEND)
 
 conformance: setup ## run ONNX's node tests of every operator that runs on the accelerator; writes docs/operators.md
 	$(BIN)/python -m systolith.sim.conformance

@@ -1,13 +1,16 @@
 """`make verify-long`: random layers, networks, programs, configurations and memory stalls on the RTL.
+`make verify-host`: random networks of which the host runs a part.
 
 Layers (sim/layers.py) and networks (sim/random_network.py) are bit-equal to golden, and to ONNX Runtime where that is
-promised; random programs (sim/random_program.py) to the instruction simulator.
+promised; random programs (sim/random_program.py) to the instruction simulator. Networks with host parts
+(sim/random_host_network.py) pass the same check, and a second one that knows nothing of parts (sim/judge.py).
 
-Run: python -m systolith.sim.campaign [--layers 600] [--seed 1] [--only SEED] [--backend rtl] [--workers 2]
+Run: python -m systolith.sim.campaign [--host] [--layers 600] [--seed 1] [--only SEED] [--backend rtl] [--workers 2]
 
 Case SEED is made from that number alone: its configuration (one of `CONFIGS`, so that builds are few), its layer,
 chain of layers or network with inputs, or its program, its memory and where its regions lie. A run takes the seeds from
---seed on until --layers cases were compared; --only repeats one and says what it is made of.
+--seed on until --layers cases were compared; --only repeats one and says what it is made of. With --host, every case is
+a network with host parts. A case that ends its process is a failure like others.
 """
 
 import argparse
@@ -17,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from itertools import count
 from multiprocessing import get_context
@@ -29,6 +33,7 @@ from systolith.errors import SystolithError
 from systolith.sim.layers import random_layer
 from systolith.sim.memory_model import MemoryModel
 from systolith.sim.program_check import compare
+from systolith.sim.random_host_network import random_host_network
 from systolith.sim.random_network import random_network
 from systolith.sim.random_program import RandomProgram, random_program
 from systolith.sim.random_tensors import SeededDraws
@@ -60,6 +65,10 @@ queues from 2, memories from tight."""
 MAX_CYCLES = 100_000_000
 PROGRAMS, NETWORKS = 0.2, 0.4
 """Shares of cases that are programs, and whole networks."""
+UNCOMPARED = ("refused", "no values")
+"""Verdicts on cases that were not compared."""
+NOTHING = "nothing of it can run on the accelerator"
+"""What the compiler says of a network that has no part for the accelerator."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,8 @@ class Verdict:
     - "equal program": to the instruction simulator, bit for bit,
     - "one step": equal to golden, within a step of ONNX Runtime, which computed it in float,
     - "golden only": equal to golden; this processor's ONNX Runtime saturates,
-    - "refused": by the compiler,
+    - "refused": by the compiler; a network with host parts only if nothing of it can run on the accelerator,
+    - "no values": a network with host parts that ONNX Runtime refuses for these inputs, with parts and without,
     - "FAILED": anything else.
     """
 
@@ -93,8 +103,8 @@ class Verdict:
     message: str = ""
 
 
-def make_case(seed: int) -> Case:
-    """Case number `seed`."""
+def make_case(seed: int, host: bool = False) -> Case:
+    """Case number `seed`; with `host`, that among networks with host parts."""
     rng = np.random.default_rng(seed)
     config = CONFIGS[rng.integers(len(CONFIGS))]
     memory = MemoryModel(
@@ -105,6 +115,9 @@ def make_case(seed: int) -> Case:
         outstanding=int(rng.choice([1, 2, 5, 64])),
         seed=seed,
     )
+    if host:
+        network = random_host_network(SeededDraws(rng))
+        return Case(seed, config, memory, network.model, network.inputs)
     kind = rng.random()
     if kind < PROGRAMS:
         return Case(seed, config, memory, program=random_program(rng, config))
@@ -115,34 +128,47 @@ def make_case(seed: int) -> Case:
     return Case(seed, config, memory, model, inputs)
 
 
-def run_case(seed: int, backend: str = "rtl") -> Verdict:
+def run_case(seed: int, backend: str = "rtl", host: bool = False) -> Verdict:
     """Compile, run and compare one case. Whatever goes wrong after compilation is a failure, with its message."""
-    from systolith.compiler.network import compile_network
-    from systolith.sim.check import check
-    from systolith.sim.run import Options, run
-
-    case = make_case(seed)
+    case = make_case(seed, host)
     if case.program:
         return _run_program(case, case.program, backend)
     try:
+        return _run_model(case, backend, host)
+    except Exception as error:
+        return Verdict(seed, "FAILED", case.config.name, message=f"{type(error).__name__}: {error}")
+
+
+def _run_model(case: Case, backend: str, host: bool) -> Verdict:
+    """Raises whatever goes wrong."""
+    from systolith.compiler.network import compile_network
+    from systolith.sim.check import check
+    from systolith.sim.judge import has_values, judge
+    from systolith.sim.run import Options, run
+
+    try:
         program = compile_network(case.model, case.config)
     except SystolithError as error:
-        return Verdict(seed, "refused", case.config.name, message=str(error))
-    except Exception as error:
-        return Verdict(seed, "FAILED", case.config.name, message=f"{type(error).__name__}: {error}")
+        if host and NOTHING not in str(error):
+            raise
+        return Verdict(case.seed, "refused", case.config.name, message=str(error))
     try:
-        options = Options(case.memory, seed, max_cycles=MAX_CYCLES)
+        options = Options(case.memory, case.seed, max_cycles=MAX_CYCLES)
         outputs, report = run(program, case.inputs, case.config, backend, options)
-        found = check(program, case.inputs, outputs)
-    except Exception as error:
-        return Verdict(seed, "FAILED", case.config.name, message=f"{type(error).__name__}: {error}")
+    except SystolithError as error:
+        if host and not has_values(program, case.inputs):
+            return Verdict(case.seed, "no values", case.config.name, message=str(error))
+        raise
+    found = check(program, case.inputs, outputs)
     cycles = report["cycles"] or 0
     if not found.passed:
         counts = f"{found.golden} elements differ from golden, {found.onnxruntime} from ONNX Runtime"
         message = f"{counts}, {found.host} of host parts from the whole model"
-        return Verdict(seed, "FAILED", case.config.name, cycles, message)
+        return Verdict(case.seed, "FAILED", case.config.name, cycles, message)
+    if host and (wrong := judge(program, case.inputs, outputs).wrong):
+        return Verdict(case.seed, "FAILED", case.config.name, cycles, "; ".join(wrong))
     kind = "golden only" if found.onnxruntime is None else "one step" if found.rounding else "equal"
-    return Verdict(seed, kind, case.config.name, cycles)
+    return Verdict(case.seed, kind, case.config.name, cycles)
 
 
 def _run_program(case: Case, program: RandomProgram, backend: str) -> Verdict:
@@ -156,23 +182,45 @@ def _run_program(case: Case, program: RandomProgram, backend: str) -> Verdict:
     return Verdict(case.seed, "equal program", case.config.name, cycles)
 
 
-def campaign(seeds: Iterator[int], layers: int, backend: str, workers: int) -> Iterator[Verdict]:
-    """Verdicts as they come, until `layers` cases were compared (those the compiler refuses do not count)."""
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        running: set[Future[Verdict]] = set()
-        compared = 0
-        while compared < layers:
-            while len(running) < min(2 * workers, layers - compared):
-                running.add(pool.submit(run_case, next(seeds), backend))
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for verdict in (future.result() for future in done):
-                compared += verdict.kind != "refused"
+def campaign(seeds: Iterator[int], layers: int, backend: str, workers: int, host: bool = False) -> Iterator[Verdict]:
+    """Verdicts as they come, until `layers` cases were compared (those that are refused or have no values do not
+    count)."""
+    compared = 0
+    running: dict[int, Future[Verdict]] = {}
+    while compared < layers:
+        try:
+            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+                while compared < layers:
+                    while len(running) < min(2 * workers, layers - compared):
+                        seed = next(seeds)
+                        running[seed] = pool.submit(run_case, seed, backend, host)
+                    wait(running.values(), return_when=FIRST_COMPLETED)
+                    for seed in [seed for seed, future in running.items() if future.done()]:
+                        verdict = running[seed].result()
+                        del running[seed]
+                        compared += verdict.kind not in UNCOMPARED
+                        yield verdict
+        except BrokenProcessPool:  # One of those that were running ended its process, and so the pool.
+            for seed in list(running):
+                del running[seed]
+                verdict = _alone(seed, backend, host)
+                compared += verdict.kind not in UNCOMPARED
                 yield verdict
+
+
+def _alone(seed: int, backend: str, host: bool) -> Verdict:
+    """A case in a process of its own, which it may end."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(run_case, seed, backend, host).result()
+        except BrokenProcessPool:
+            return Verdict(seed, "FAILED", make_case(seed, host).config.name, message="the process died")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; exit code 1 if a case failed."""
     parser = argparse.ArgumentParser(prog="systolith.sim.campaign", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--host", action="store_true", help="networks of which the host runs a part")
     parser.add_argument("--layers", type=int, default=600, help="cases to compare")
     parser.add_argument("--seed", type=int, default=1, help="first seed")
     parser.add_argument("--only", type=int, help="repeat the case of this seed")
@@ -180,28 +228,29 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     options = parser.parse_args(arguments)
     if options.only is not None:
-        case = make_case(options.only)
+        case = make_case(options.only, options.host)
         print(case.config.to_toml(), case.memory, {name: x.shape for name, x in case.inputs.items()}, sep="\n")
-        verdicts = iter([run_case(options.only, options.backend)])
+        verdicts = iter([run_case(options.only, options.backend, options.host)])
     else:
-        verdicts = campaign(count(options.seed), options.layers, options.backend, options.workers)
-    return summarize(verdicts)
+        verdicts = campaign(count(options.seed), options.layers, options.backend, options.workers, options.host)
+    return summarize(verdicts, " --host" if options.host else "")
 
 
-def summarize(verdicts: Iterator[Verdict]) -> int:
-    """Print failures as they come and a line every ten seconds, then the sums. Returns the exit code."""
+def summarize(verdicts: Iterator[Verdict], options: str = "") -> int:
+    """Print failures as they come and a line every ten seconds, then the sums. Returns the exit code. `options` are
+    those that repeat a case, besides --only."""
     begin = said = time.monotonic()
     kinds: Counter[str] = Counter()
     configs: Counter[str] = Counter()
     cycles = 0
     for verdict in verdicts:
         kinds[verdict.kind] += 1
-        configs[verdict.config] += verdict.kind != "refused"
+        configs[verdict.config] += verdict.kind not in UNCOMPARED
         cycles += verdict.cycles
-        if verdict.kind in ("FAILED", "refused"):
+        if verdict.kind in ("FAILED", *UNCOMPARED):
             print(f"seed {verdict.seed} on {verdict.config}: {verdict.kind}: {verdict.message}", flush=True)
         if verdict.kind == "FAILED":
-            print(f"  repeat: {sys.executable} -m systolith.sim.campaign --only {verdict.seed}", flush=True)
+            print(f"  repeat: {sys.executable} -m systolith.sim.campaign{options} --only {verdict.seed}", flush=True)
         if time.monotonic() - said > 10:
             said = time.monotonic()
             print(f"{said - begin:4.0f} s: {_sums(kinds)}", flush=True)

@@ -19,7 +19,8 @@ from systolith.errors import UnsupportedError
 from systolith.sim import golden, reference
 from systolith.sim.host import check_inputs, from_device, to_device
 
-__all__ = ["Exposed", "LayerCheck", "batch_of", "compare", "compare_layers", "exposed", "float_tensors"]
+__all__ = ["Exposed", "LayerCheck", "batch_of", "compare", "compare_layers", "exposed", "float_tensors",
+           "inner_tensors"]  # fmt: skip
 
 FARTHEST = 1 << 30
 """Steps; what is farther away is as wrong."""
@@ -91,6 +92,16 @@ def compare(part: Exposed, theirs: Mapping[str, NDArray], inexact: set[str]) -> 
             tensors[port.value] = to_device(theirs[port.name], port, value.scale, value.zero_point, value.dims)
     values = golden.start(graph, {port.name: theirs[port.name] for port in graph.inputs})
     return [*_layers(graph, values, tensors, inexact), *_float_outputs(graph, values, theirs, inexact)]
+
+
+def inner_tensors(model: bytes, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """By name, what golden makes of every 8-bit tensor of the model that is a value of its graph, outputs included."""
+    batch = batch_of(model, inputs)
+    graph = import_model(model, "the program's model", batch)
+    more = exposed(model, graph, batch).graph
+    eight_bits = [port.name for port in more.outputs if port.dtype != "float32"]
+    values = golden.run(more, inputs)
+    return {name: values[name] for name in eight_bits}
 
 
 def batch_of(model: bytes, inputs: Mapping[str, NDArray]) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from systolith.sim.random_operators import OPERATORS
 from systolith.sim.random_tensors import Draws, Quantized, RandomTensors
 
-__all__ = ["RandomNetwork", "random_network"]
+__all__ = ["OPSETS", "RandomNetwork", "random_input", "random_network"]
 
 OPSETS = (17, 13, 15, 18, 19, 20, 21, 22, 23)
 KINDS = tuple(name for name, (weight, _) in OPERATORS.items() for _ in range(weight))
@@ -33,7 +33,7 @@ def random_network(draws: Draws, largest: int = 7, only: Sequence[str] = ()) -> 
     net = RandomTensors(
         draws, OPSETS[draws.integer(0, len(OPSETS) - 1)], np.dtype(["int8", "uint8"][draws.integer(0, 1)])
     )
-    tensors = [_input(net) for _ in range(1 + net.chance(15))]
+    tensors = [random_input(net) for _ in range(1 + net.chance(15))]
     read: set[str] = set()
     kinds: list[str] = []
     for _ in range(net.integer(1, largest)):
@@ -54,7 +54,7 @@ def random_network(draws: Draws, largest: int = 7, only: Sequence[str] = ()) -> 
     return RandomNetwork(net.writer.model(), net.inputs, tuple(kinds))
 
 
-def _input(net: RandomTensors) -> Quantized:
+def random_input(net: RandomTensors) -> Quantized:
     """An image mostly; a matrix, or a sequence."""
     batch = net.choice([1, 1, 1, 2, 3])
     match net.integer(0, 9):

@@ -11,11 +11,13 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
+from systolith.errors import SystolithError
+from systolith.sim import unoptimized
 from systolith.sim.model_writer import OLDEST_IR, ModelWriter
+from systolith.sim.subgraphs import reads
 
 __all__ = ["Draws", "Impossible", "Quantized", "RandomTensors", "SeededDraws"]
 
@@ -210,36 +212,41 @@ class RandomTensors:
     @contextmanager
     def attempt(self) -> Iterator[None]:
         """What happens inside is undone if it is impossible, and the exception ends here."""
-        lists = (self.writer.nodes, self.writer.initializers)
+        lists = (self.writer.nodes, self.writer.initializers, self.writer.inputs, self.writer.outputs)
         lengths = [len(items) for items in lists]
         try:
             yield
         except Impossible:
             for items, length in zip(lists, lengths, strict=True):
                 del items[length:]
+            self.inputs = {port.name: self.inputs[port.name] for port in self.writer.inputs}
 
     def _computed(self, node: NodeProto) -> list[NDArray]:
         """The real results of a node. Raises Impossible for a node that is none, or too large."""
-        read = {name: self.reals[name] for name in node.input if name}
-        stored = [numpy_helper.from_array(values, name) for name, values in read.items()]
-        outputs = [helper.make_value_info(name, helper.make_tensor_type_proto(1, None)) for name in node.output]
-        opsets = [helper.make_opsetid("", self.writer.opset)]
-        version = max(OLDEST_IR, helper.find_min_ir_version_for(opsets))
-        model = helper.make_model(helper.make_graph([node], "node", [], outputs, stored), opset_imports=opsets,
-                                  ir_version=version)  # fmt: skip
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.intra_op_num_threads, options.log_severity_level = 1, 4
-        try:
-            session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-            results = [np.asarray(y, np.float32) for y in session.run(None, {})]
-        except Exception as error:  # ONNX Runtime's exceptions have no common base class.
-            raise Impossible(str(error)) from None
+        model = self._alone(node)
+        results = [np.asarray(y, np.float32) for y in self._run(model)]
         if [y.shape for y in results] != _inferred(model):
             raise Impossible(f"{node.op_type} has another shape by ONNX's rules, as some pools with ceil_mode do")
         if any(not y.size or y.size > LARGEST or not np.isfinite(y).all() for y in results):
             raise Impossible(f"{node.op_type} of sizes {[y.shape for y in results]}")
         return results
+
+    def _alone(self, node: NodeProto) -> onnx.ModelProto:
+        """A model of one node; what it reads, graphs inside it included, are constants."""
+        read = {name: self.reals[name] for name in reads(node) if name}
+        stored = [numpy_helper.from_array(values, name) for name, values in read.items()]
+        outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
+        opsets = [helper.make_opsetid("", self.writer.opset), helper.make_opsetid("com.microsoft", 1)]
+        version = max(OLDEST_IR, helper.find_min_ir_version_for(opsets[:1]))
+        return helper.make_model(helper.make_graph([node], "node", [], outputs, stored), opset_imports=opsets,
+                                 ir_version=version)  # fmt: skip
+
+    def _run(self, model: onnx.ModelProto) -> list[NDArray]:
+        """Outputs of a model without inputs. Raises Impossible where ONNX Runtime refuses it."""
+        try:
+            return unoptimized.run(model.SerializeToString(), {})
+        except SystolithError as error:
+            raise Impossible(str(error)) from None
 
 
 def _inferred(model: onnx.ModelProto) -> list[tuple[int, ...]]:

@@ -1,0 +1,165 @@
+"""Random networks with host parts: what they are made of, and a few of them on the instruction simulator.
+
+`make verify-host` runs as many as one likes.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import GraphProto, ModelProto
+
+from systolith.sim import unoptimized
+from systolith.sim.campaign import run_case
+from systolith.sim.random_host_counts import SOURCES, USES
+from systolith.sim.random_host_islands import ISLANDS
+from systolith.sim.random_host_network import HOST_OPERATORS, random_host_network
+from systolith.sim.random_network import RandomNetwork
+from systolith.sim.random_tensors import SeededDraws
+from systolith.sim.subgraphs import graphs, needed, reads
+
+MANY = 250
+OPERATORS = {
+    "ArgMax", "AveragePool", "BatchNormalization", "Cast", "Compress", "Concat", "ConcatFromSequence",
+    "ConstantOfShape", "Conv", "ConvTranspose",
+    "CumSum", "DynamicQuantizeLinear", "Einsum", "Expand", "Gather", "GatherND", "Gemm", "If",
+    "Loop", "LpPool", "MatMul", "MaxPool", "NonMaxSuppression", "NonZero", "OneHot", "Optional", "Pad", "QLinearConv",
+    "Range", "Reshape", "Resize", "Scan", "ScatterND", "SequenceAt", "Shape", "Size", "Slice", "Softmax",
+    "SplitToSequence", "Tile", "TopK", "Unique", "Where",
+}  # fmt: skip
+"""Operators that are in some of so many networks."""
+
+
+def network(seed: int) -> RandomNetwork:
+    return random_host_network(SeededDraws(np.random.default_rng(seed)))
+
+
+def everywhere(graph: GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for inner in graphs(node):
+            yield from everywhere(inner)
+
+
+@pytest.fixture(scope="module")
+def many() -> list[tuple[RandomNetwork, ModelProto]]:
+    networks = [network(seed) for seed in range(MANY)]
+    return [(each, onnx.load_from_string(each.model)) for each in networks]
+
+
+def test_they_have_operators_of_all_kinds(many):
+    found = {node.op_type for _, model in many for node in everywhere(model.graph)}
+    assert found >= OPERATORS, OPERATORS - found
+    kinds = Counter(kind for each, _ in many for kind in set(each.kinds))
+    assert kinds.keys() >= HOST_OPERATORS.keys()
+    assert sum(bool(set(each.kinds) & HOST_OPERATORS.keys()) for each, _ in many) > MANY * 0.8
+
+
+def test_they_are_sound(many):
+    """ONNX's checker takes them, but for outputs without a shape, and ONNX Runtime runs them as they are."""
+    for each, model in many:
+        declared = ModelProto.FromString(each.model)
+        for port in declared.graph.output:
+            port.type.tensor_type.shape.SetInParent()
+        onnx.checker.check_model(declared)
+        values = unoptimized.run(each.model, each.inputs)
+        assert len(values) == len(model.graph.output)
+
+
+def test_outputs_are_of_all_kinds(many):
+    ports = [port for _, model in many for port in model.graph.output]
+    types = {onnx.helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type).name for port in ports}
+    assert types >= {"bool", "float16", "float32", "float64", "int32", "int64", "int8", "uint8"}
+    shapes = [port.type.tensor_type for port in ports]
+    assert any(not kind.HasField("shape") for kind in shapes)
+    assert any(kind.HasField("shape") and not kind.shape.dim for kind in shapes)
+    assert any(dim.dim_param for kind in shapes for dim in kind.shape.dim)
+    names = [{port.name for port in model.graph.output} for _, model in many]
+    assert any(found & each.inputs.keys() for found, (each, _) in zip(names, many, strict=True))
+    assert any(found & {t.name for t in model.graph.initializer} for found, (_, model) in zip(names, many, strict=True))
+    assert any(len(found) < len(model.graph.output) for found, (_, model) in zip(names, many, strict=True))
+
+
+def test_names_are_of_all_kinds(many):
+    names = {name for _, model in many for node in model.graph.node for name in node.output}
+    for mark in (":0", ".", "/", "_quantized", "::"):
+        assert any(mark in name for name in names), mark
+    assert any(name.isdecimal() for name in names)
+
+
+def test_a_network_is_made_from_its_draws_alone():
+    for seed in range(10):
+        one, again = network(seed), network(seed)
+        assert one.model == again.model
+        assert all((one.inputs[name] == again.inputs[name]).all() for name in one.inputs)
+    assert network(1).model != network(2).model
+
+
+class Drawn:
+    """Choices of hypothesis."""
+
+    def __init__(self, draw: st.DrawFn):
+        self.draw = draw
+
+    def integer(self, low: int, high: int) -> int:
+        return self.draw(st.integers(low, high))
+
+
+@settings(max_examples=20, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_property_based_tests_can_draw_them(data: st.DataObject):
+    each = random_host_network(Drawn(data.draw))
+    unoptimized.run(each.model, each.inputs)
+
+
+@pytest.mark.parametrize("table", [SOURCES, USES, ISLANDS], ids=["sources", "uses", "islands"])
+def test_every_function_fits_some_tensor(table, monkeypatch: pytest.MonkeyPatch):
+    made: set[str] = set()
+
+    def counted(name, function):
+        def wrapped(*arguments):
+            result = function(*arguments)
+            made.add(name)
+            return result
+
+        return wrapped
+
+    for name, function in list(table.items()):
+        monkeypatch.setitem(table, name, counted(name, function))
+    for seed in range(4 * MANY):
+        random_host_network(SeededDraws(np.random.default_rng(seed)), only=("count_chain", "island"))
+        if made == table.keys():
+            return
+    pytest.fail(f"never made: {table.keys() - made}")
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_cases_on_the_instruction_simulator(seed: int):
+    """Parts compute what the whole does, unoptimized."""
+    verdict = run_case(seed, "isa", host=True)
+    assert verdict.kind in ("equal", "one step", "golden only", "refused"), verdict.message
+
+
+def test_reads_and_needs_of_graphs_inside():
+    """What a graph inside a node takes from outside is read by the node."""
+    port = onnx.helper.make_tensor_value_info("y", 1, None)
+    inner = onnx.helper.make_graph([onnx.helper.make_node("Add", ["outer", "own"], ["y"])], "inner", [], [port],
+                                   [onnx.numpy_helper.from_array(np.float32(1), "own")])  # fmt: skip
+    choice = onnx.helper.make_node("If", ["condition"], ["z"], then_branch=inner, else_branch=inner)
+    assert set(reads(choice)) == {"condition", "outer"}
+    maker = onnx.helper.make_node("Neg", ["x"], ["outer"])
+    other = onnx.helper.make_node("Abs", ["x"], ["unused"])
+    assert needed([maker, other, choice], ["z"]) == [maker, choice]
+
+
+def test_what_does_not_fit_leaves_nothing_behind():
+    """An operator that turns out to be impossible takes its nodes, inputs and outputs with it."""
+    for seed in range(40):
+        each = network(seed)
+        model = onnx.load_from_string(each.model)
+        initializers = {tensor.name for tensor in model.graph.initializer}
+        assert {port.name for port in model.graph.input} - initializers == each.inputs.keys()
