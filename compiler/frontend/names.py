@@ -29,7 +29,7 @@ def keep_names_apart(model: ModelProto) -> None:
     _rename(graph, renamed)
     for port in graph.output:
         if port.name in renamed:
-            graph.node.append(helper.make_node("Identity", [renamed[port.name]], [port.name], port.name))
+            graph.node.append(helper.make_node("Identity", [renamed[port.name]], [port.name]))
 
 
 def _free(name: str, known: set[str]) -> str:
