@@ -16,6 +16,7 @@ from systolith.config import PRESETS
 from systolith.errors import UnsupportedError
 from systolith.program import Program
 from systolith.sim import golden
+from systolith.sim.model_writer import ModelWriter
 from systolith.sim.run import run
 
 TINY = PRESETS["tiny4"]
@@ -155,3 +156,25 @@ def test_limits_for_the_host(limit: tuple, message: str):
     layer = LayerModel(np.random.default_rng(15), "Conv", limits=[limit])
     with pytest.raises(UnsupportedError, match=message):
         import_model(layer.model())
+
+
+@pytest.mark.parametrize("op", ["QLinearConv", "QGemm"])
+def test_dead_channels_of_quantized_operators(op: str):
+    """Bit for bit what ONNX Runtime's kernels make of such scales, with a bias in their units."""
+    rng, writer = np.random.default_rng(16), ModelWriter()
+    shape, kernel = ((1, 3, 5, 4), (5, 3, 1, 1)) if op == "QLinearConv" else ((6, 3), (5, 3))
+    weights = rng.integers(-128, 128, kernel).astype(np.int8)
+    weights[1] = 0
+    scale = np.array([0.01, 0.02, 0.0, 1e-40, 0.03], np.float32)
+    bias = np.array([300, -200, 2**30, -(2**30), 5], np.int32)
+    constants = [np.float32(0.05), np.uint8(9), weights, scale, np.zeros(5, np.int8)]
+    ends = [np.float32(0.1), np.uint8(120)]
+    x = writer.input("x", np.uint8, shape)
+    given = [x, *(writer.constant(value) for value in constants)]
+    after, last = [writer.constant(value) for value in ends], writer.constant(bias)
+    if op == "QLinearConv":
+        y = writer.node(op, [*given, *after, last])
+    else:
+        y = writer.node(op, [*given, last, *after], domain="com.microsoft", transB=1)
+    writer.output(y, np.uint8, (*shape[:1], 5, *shape[2:]))
+    agree(writer.model(), rng)
