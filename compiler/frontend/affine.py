@@ -17,7 +17,7 @@ from systolith.compiler.frontend.tensors import Constant, Function, Quantized, R
 from systolith.compiler.frontend.views import View
 from systolith.compiler.ir import Conv
 
-__all__ = ["LINEAR", "affine", "folded", "gain_and_shift", "is_affine", "scaled"]
+__all__ = ["LINEAR", "affine", "folded", "gain_and_shift", "is_affine", "largest_products", "scaled"]
 
 LINEAR = ("Add", "BatchNormalization", "Div", "Mul", "Neg", "Sub")
 CHANNELS = 1
@@ -105,19 +105,23 @@ def _shifted(x: Sum, real: NDArray[np.float64], w_scale: NDArray[np.float64]) ->
     """
     if np.isnan(real).any():
         raise x.node.unsupported("bias must be numbers; it has NaN")
-    weights = x.layer.weights
-    products = 255.0 * np.abs(weights.astype(np.float64)).sum(axis=(1, 2, 3))
+    products = largest_products(x)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         exact = real / (float(x.x_scale) * w_scale)
     constant = ~(np.abs(exact) <= LARGEST) | (products == 0)
     bias = np.where(constant, 0, np.rint(exact))
     rounding = np.where(constant, products, np.abs(exact - bias)) + (0 if x.rounding is None else x.rounding)
-    weights = np.where(constant[:, None, None, None], np.int8(0), weights)
+    weights = np.where(constant[:, None, None, None], np.int8(0), x.layer.weights)
     layer = replace(x.layer, weights=np.ascontiguousarray(weights), bias=bias.astype(np.int32))
     return replace(
         x, layer=layer, w_scale=w_scale.astype(np.float32), has_bias=True, rounding=rounding,
         constant=np.where(constant, real, np.nan), unrounded=None,
     )  # fmt: skip
+
+
+def largest_products(x: Sum) -> NDArray[np.float64]:
+    """What the products of each channel add up to at most, whatever the input."""
+    return 255.0 * np.abs(x.layer.weights.astype(np.float64)).sum(axis=(1, 2, 3))
 
 
 def gain_and_shift(node: Node, position: int, constants: Constants) -> tuple[NDArray, NDArray]:
