@@ -67,6 +67,8 @@ def matmul(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Qua
     """Products with constant matrices."""
     require(len(x.shape) in (2, 3))
     outputs = net.integer(1, 20)
+    if net.chance(15):
+        return _weighted(net, "MatMul", x, (outputs, x.shape[-2]), 0, outputs, {})
     return _weighted(net, "MatMul", x, (x.shape[-1], outputs), 1, outputs, {})
 
 
@@ -74,8 +76,13 @@ def gemm(net: RandomTensors, x: Quantized, _: Sequence[Quantized]) -> list[Quant
     """Dense layers."""
     require(len(x.shape) == 2)
     outputs, transposed = net.integer(1, 20), net.integer(0, 1)
-    shape = (outputs, x.shape[1]) if transposed else (x.shape[1], outputs)
-    return _weighted(net, "Gemm", x, shape, 1 - transposed, outputs, {"transB": transposed})
+    turned = int(net.chance(15))
+    features = x.shape[1 - turned]
+    shape = (outputs, features) if transposed else (features, outputs)
+    attributes: dict[str, Any] = {"transA": turned, "transB": transposed}
+    if net.chance(20):
+        attributes |= {"alpha": net.choice([0.5, -1.0, 0.3]), "beta": net.choice([1.0, 2.0, -0.7])}
+    return _weighted(net, "Gemm", x, shape, 1 - transposed, outputs, attributes)
 
 
 def combine(net: RandomTensors, x: Quantized, others: Sequence[Quantized]) -> list[Quantized]:
@@ -215,11 +222,13 @@ def _weighted(
     net: RandomTensors, op: str, x: Quantized, shape: tuple[int, ...], axis: int, outputs: int,
     attributes: dict[str, Any], per_channel: bool = True,
 ) -> list[Quantized]:  # fmt: skip
-    """A layer with weights, perhaps a bias, perhaps limits or a normalization."""
+    """A layer with weights, perhaps a bias, perhaps limits or a normalization. Those of a MatMul whose outputs are
+    their first axis stand on its left."""
     weights, scale = net.weights(shape, axis, per_channel)
-    operands = [net.real(x), weights]
+    left = op == "MatMul" and axis == 0
+    operands = [weights, net.real(x)] if left else [net.real(x), weights]
     y = net.node(op, operands, **attributes)
-    if net.chance(60):
+    if net.chance(60) and not left:
         size = float(np.std(net.reals[y]))
         if op == "MatMul":
             y = net.node("Add", [y, net.bias(outputs, x, scale, size)])
@@ -251,13 +260,15 @@ def _partner(net: RandomTensors, x: Quantized, others: Sequence[Quantized]) -> t
 
 def _limited(net: RandomTensors, y: str) -> str:
     """Perhaps a Relu or Clip of a layer's result."""
-    kind = net.integer(0, 9)
+    kind = net.integer(0, 10)
     if kind < 6:
         return y
     if kind < 9:
         return net.node("Relu", [y])
-    high = net.constant(np.float32(max(np.quantile(net.reals[y], 0.9), 0.01)))
-    return net.node("Clip", [y, net.constant(np.float32(0)), high])
+    low, high = (net.constant(np.float32(bound)) for bound in (0, max(np.quantile(net.reals[y], 0.9), 0.01)))
+    if kind < 10:
+        return net.node("Clip", [y, low, high])
+    return net.node("Min", [net.node("Max", [low, y]), high])
 
 
 def _normalized(net: RandomTensors, x: str, channels: int) -> str:

@@ -189,6 +189,10 @@ class RandomTensors:
             values = self.rng.choice([-128, 127], shape)
         many = per_channel and self.chance(50)
         scale = np.asarray(self.rng.uniform(0.002, 0.02, shape[axis] if many else ()), np.float32)
+        if many and self.chance(10):  # A dead channel, whose scale means nothing.
+            dead = self.integer(0, shape[axis] - 1)
+            values[(slice(None),) * axis + (dead,)] = 0
+            scale[dead] = self.choice([0.01, 0.0, 1e-40, 1e-30])
         integers = self.writer.constant(values.astype(np.int8), "w")
         name = self.writer.dequantize(
             integers, scale, np.zeros(scale.shape, np.int8), **({"axis": axis} if many else {})
@@ -198,15 +202,26 @@ class RandomTensors:
         return name, scale
 
     def bias(self, count: int, x: Quantized, scale: NDArray[np.float32], size: float) -> str:
-        """int32 behind DequantizeLinear, about as large as `size`."""
+        """int32 in units of the layer's sums behind DequantizeLinear, or int8 of a scale of its own; about as large as
+        `size`."""
+        real = self.rng.normal(0, max(size, 0.1), count)
+        if self.chance(15):
+            return self._small_bias(real)
         units = np.broadcast_to(x.scale * scale, count)
-        values = np.clip(np.rint(self.rng.normal(0, max(size, 0.1), count) / units), -(2**24), 2**24)
+        values = np.clip(np.rint(real / np.maximum(units, np.float32(1e-20))), -(2**24), 2**24)
         unit = (x.scale * scale).astype(np.float32)
         integers = self.writer.constant(values.astype(np.int32), "bias")
         name = self.writer.dequantize(
             integers, unit, np.zeros(unit.shape, np.int32), **({"axis": 0} if unit.ndim else {})
         )
         self.reals[name] = (values * units).astype(np.float32)
+        return name
+
+    def _small_bias(self, real: NDArray) -> str:
+        scale, zero_point = np.float32(np.abs(real).max() / 100), np.int8(self.integer(-20, 20))
+        values = (np.rint(real / scale) + zero_point).astype(np.int8)
+        name = self.writer.dequantize(self.writer.constant(values, "bias"), scale, zero_point)
+        self.reals[name] = (values.astype(np.int32) - zero_point).astype(np.float32) * scale
         return name
 
     @contextmanager

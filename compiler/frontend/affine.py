@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from systolith.compiler.frontend.activation import LIMITS, limited
 from systolith.compiler.frontend.images import rebased
 from systolith.compiler.frontend.node import Node
-from systolith.compiler.frontend.tensors import Constant, Function, Quantized, Real, Sum
+from systolith.compiler.frontend.tensors import Constant, Function, Quantized, Real, Sum, Tensor
 from systolith.compiler.frontend.views import View
 from systolith.compiler.ir import Conv
 
-__all__ = ["LINEAR", "affine", "folded", "gain_and_shift", "is_affine", "scaled"]
+__all__ = ["LINEAR", "affine", "folded", "gain_and_shift", "is_affine", "largest_products", "scaled"]
 
 LINEAR = ("Add", "BatchNormalization", "Div", "Mul", "Neg", "Sub")
 CHANNELS = 1
@@ -37,15 +37,13 @@ def is_affine(x: Function | Real) -> bool:
     return any(is_affine(a) if isinstance(a, Function | Real) else a is not None and a.size > 1 for a in x.arguments)
 
 
-def affine(x: Function | Real) -> Sum:
+def affine(x: Function) -> Sum:
     """The function as a layer before its QuantizeLinear. Raises UnsupportedError for one that is not linear."""
-    if isinstance(x, Function) and x.node.op in LIMITS and len(_variable(x)) == 1:
-        total = limited(x.node, [
-            affine(y) if isinstance(y, Function | Real) else None if y is None else Constant(y) for y in x.arguments
-        ])  # fmt: skip
+    if x.node.op in LIMITS and sum(isinstance(y, Function | Real) for y in x.arguments) == 1:
+        inputs: list[Tensor | None] = [_operand(x.node, y) for y in x.arguments]
+        total = limited(x.node, inputs)
         assert isinstance(total, Sum)
         return total
-    assert isinstance(x, Function)
     source = x.leaf.quantized.array
     assert source.roles is not None and source.scale is not None
     count = source.roles[CHANNELS].size
@@ -54,6 +52,13 @@ def affine(x: Function | Real) -> Sum:
     x.node.note(ROUNDED)
     total = _depthwise(x.node, x.leaf, x.view, weights, scale.astype(np.float32))
     return _shifted(total, shift, scale)
+
+
+def _operand(node: Node, x: Function | Real | NDArray | None) -> Sum | Constant | None:
+    """What a limit stands behind, and its constants."""
+    if isinstance(x, Real):
+        raise node.unsupported("a limit must be one number, not one for each channel")
+    return affine(x) if isinstance(x, Function) else None if x is None else Constant(x)
 
 
 def scaled(node: Node, x: Real, weights: NDArray, scale: NDArray[np.float32]) -> Sum:
@@ -100,19 +105,23 @@ def _shifted(x: Sum, real: NDArray[np.float64], w_scale: NDArray[np.float64]) ->
     """
     if np.isnan(real).any():
         raise x.node.unsupported("bias must be numbers; it has NaN")
-    weights = x.layer.weights
-    products = 255.0 * np.abs(weights.astype(np.float64)).sum(axis=(1, 2, 3))
+    products = largest_products(x)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         exact = real / (float(x.x_scale) * w_scale)
     constant = ~(np.abs(exact) <= LARGEST) | (products == 0)
     bias = np.where(constant, 0, np.rint(exact))
     rounding = np.where(constant, products, np.abs(exact - bias)) + (0 if x.rounding is None else x.rounding)
-    weights = np.where(constant[:, None, None, None], np.int8(0), weights)
+    weights = np.where(constant[:, None, None, None], np.int8(0), x.layer.weights)
     layer = replace(x.layer, weights=np.ascontiguousarray(weights), bias=bias.astype(np.int32))
     return replace(
         x, layer=layer, w_scale=w_scale.astype(np.float32), has_bias=True, rounding=rounding,
         constant=np.where(constant, real, np.nan), unrounded=None,
     )  # fmt: skip
+
+
+def largest_products(x: Sum) -> NDArray[np.float64]:
+    """What the products of each channel add up to at most, whatever the input."""
+    return 255.0 * np.abs(x.layer.weights.astype(np.float64)).sum(axis=(1, 2, 3))
 
 
 def gain_and_shift(node: Node, position: int, constants: Constants) -> tuple[NDArray, NDArray]:
@@ -154,7 +163,7 @@ def _line(x: Function | Real) -> tuple[NDArray, NDArray]:
     """Gain and shift of the whole function."""
     if isinstance(x, Real):
         return np.ones(()), np.zeros(())
-    variable = _variable(x)
+    variable = [i for i, argument in enumerate(x.arguments) if isinstance(argument, Function | Real)]
     if x.node.op not in LINEAR or len(variable) != 1:
         raise x.node.unsupported("must be linear to be computed together with a constant for each channel")
     constants = [argument if isinstance(argument, np.ndarray) else None for argument in x.arguments]
@@ -163,11 +172,6 @@ def _line(x: Function | Real) -> tuple[NDArray, NDArray]:
     assert isinstance(inner, Function | Real)
     before, offset = _line(inner)
     return gain * before, gain * offset + shift
-
-
-def _variable(x: Function) -> list[int]:
-    """Positions of the arguments that are no constants."""
-    return [i for i, argument in enumerate(x.arguments) if isinstance(argument, Function | Real)]
 
 
 def _fitted(gain: NDArray, shift: NDArray, x_scale: float) -> tuple[NDArray, NDArray]:

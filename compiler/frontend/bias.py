@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.compiler.frontend.affine import folded
+from systolith.compiler.frontend.affine import folded, largest_products
 from systolith.compiler.frontend.array import image_roles
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.roles import per_channel
@@ -41,9 +41,10 @@ def with_bias(node: Node, x: Sum, tensor: Tensor) -> Sum:
         return _with_integers(x, _channels(node, x, tensor.values))
     if isinstance(tensor, Constant) and _is_rounded(x, tensor):
         with np.errstate(all="ignore"):
-            bias = np.rint(tensor.values / x.unit)
-        if (np.abs(bias) < 2.0**31).all():
-            return replace(_with_integers(x, bias), unrounded=tensor.values)
+            exact = tensor.values / x.unit
+        bias = np.rint(exact)
+        if (np.abs(bias) + largest_products(x) < 2.0**31).all():
+            return replace(_with_integers(x, bias), rounding=np.abs(exact - bias), unrounded=tensor.values)
     return with_real_bias(node, x, tensor)
 
 

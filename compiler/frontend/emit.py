@@ -61,6 +61,7 @@ def _requantized(x: Sum, scale: np.float32) -> Conv:
     with np.errstate(over="ignore"):
         steps = np.rint(real.astype(np.float32) / scale)
     off = np.zeros(shape) if x.rounding is None else x.rounding * ratio
+    off = off if x.unrounded is None else np.where(constant, 0, off)
     wrong = ~(off <= 0.5) & ~(np.abs(steps) > BEYOND + off)
     if wrong.any():
         raise x.node.unsupported(
@@ -80,10 +81,9 @@ def _constants(x: Sum, ratio: NDArray[np.float64]) -> NDArray[np.float64]:
     """The real result of channels that are constant, NaN for the others; `ratio` is 1 in the accumulator in steps."""
     # No accumulator reaches half a step where the ratio is that small.
     real = np.where((ratio >= 0) & (ratio < TINY), 0.0, np.nan)
-    if x.unrounded is not None:
-        off = np.abs(x.unrounded / x.unit.astype(np.float64) - x.layer.bias) * ratio
+    if x.unrounded is not None and x.rounding is not None:
         alone = ~x.layer.weights.any(axis=(1, 2, 3))
-        real = np.where(alone & (off > 0.5), x.unrounded, real)
+        real = np.where(alone & (x.rounding * ratio > 0.5), x.unrounded, real)
     if x.constant is not None:
         real = np.where(np.isnan(x.constant), real, x.constant)
     return real

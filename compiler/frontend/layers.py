@@ -162,8 +162,8 @@ def _multiply(node: Node, x: Quantized, weights: Weights, layers: Layers) -> Sum
 def _mixed(node: Node, x: Quantized, weights: Weights, extra: int, layers: Layers) -> Sum:
     """x [..., K] times weights [K, O] where K is all pixels of an image: of each channel O sums over them."""
     dims, view, kernel = bind_pixels(x, weights.values.shape[1])
-    groups = x.array.roles[1].size  # type: ignore[index]
     values = weights.values.T.reshape(-1, 1, *kernel)
+    groups = dims[1] // len(values)
     if groups * values.size > LARGEST_MIX:
         raise node.unsupported(f"products along pixels must be at most {LARGEST_MIX}, not {groups * values.size}")
     scale = np.tile(weights.scale, groups) if weights.scale.ndim else weights.scale

@@ -127,9 +127,9 @@ class Sum:
     `layer` lacks `output`, `scale` and its clamp. 1 in the accumulator is x_scale * w_scale (one, or one for each
     channel). `dims` are the output's, and `view` shows them as ONNX has them; `low` and `high` are limits set by Relu
     or Clip. With `parts` the layer is that many convolutions. `rounding` is how far the bias is from the real one, in
-    units of the accumulator, where ONNX Runtime does not round it. `constant` is the real result of channels whose
+    units of the accumulator. `constant` is the real result of channels whose
     bias no accumulator holds, float64, and NaN for the others; their weights are 0. `unrounded` is the real bias where
-    ONNX Runtime rounds it.
+    ONNX Runtime rounds it, too.
     """
 
     node: Node

@@ -31,7 +31,7 @@ class LayerModel:
     rng: np.random.Generator
     op: str
     bias: str | NDArray[np.float32] | None = None
-    scale: NDArray[np.float32] | np.float32 = W_SCALE
+    scale: NDArray[np.float32] = field(default_factory=lambda: np.asarray(W_SCALE))
     weights: NDArray[np.int8] | None = None
     spread: float = 3.0
     dtype: np.dtype = INT8
@@ -96,6 +96,6 @@ class LayerModel:
         return writer.constant(real.astype(np.float32))
 
 
-def _dequantized(writer: ModelWriter, values: NDArray, scale: NDArray | np.float32, zero: np.generic, axis: int) -> str:
+def _dequantized(writer: ModelWriter, values: NDArray, scale: NDArray | np.generic, zero: np.generic, axis: int) -> str:
     many = {"axis": axis} if np.ndim(scale) else {}
     return writer.dequantize(writer.constant(values), scale, np.full(np.shape(scale), zero), **many)

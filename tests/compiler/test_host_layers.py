@@ -66,7 +66,7 @@ def test_activations_of_such_a_scale(scale: float):
     holds(net, net.small(y), "the scale of an activation must be a normal positive float32")
     net = Net()
     real = net.node("Sigmoid", [net.real(net.conv(net.image()))])
-    q = net.quantize(real, scale, np.int8(3)) if scale else net.quantize(real, -1.0, np.int8(3))
+    q = net.quantize(real, scale, np.int8(3))
     y = net.dequantize(q, np.float32(0.01), np.int8(3))
     holds(net, net.small(y), "the scale of an activation must be a normal positive float32")
 

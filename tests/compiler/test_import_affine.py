@@ -11,7 +11,8 @@ from systolith.sim.model_writer import ModelWriter
 
 TYPES = np.dtype(np.int8), np.dtype(np.uint8)
 RNG = np.random.default_rng(0)
-KINDS = ("BatchNormalization", "Mul", "Add", "Sub", "Div", "Mul and Add", "Sub and Relu", "BatchNormalization and Clip")
+KINDS = ("BatchNormalization", "Mul", "Add", "Sub", "Div", "Mul and Add", "Sub and Relu", "BatchNormalization and Clip",
+         "Mul and Max")  # fmt: skip
 
 
 def floats(writer: ModelWriter, values, shape=None) -> str:
@@ -40,6 +41,8 @@ def scaled_and_shifted(writer: ModelWriter, x: str, kind: str, rng: np.random.Ge
         x = writer.node("Sub", [floats(writer, shift, shape), x])
     if kind.endswith("Relu"):
         x = writer.node("Relu", [x])
+    if kind.endswith("Max"):
+        x = writer.node("Min", [writer.node("Max", [floats(writer, -0.4), x]), floats(writer, [2])])
     if kind.endswith("Clip"):
         x = writer.node("Clip", [x, floats(writer, -0.5), floats(writer, 2)])
     return x
@@ -176,6 +179,15 @@ def test_a_function_that_is_not_linear():
     x = writer.dequantize(writer.input("x", np.int8, (1, 3, 4, 4)), 0.05, np.int8(-3))
     y = writer.node("Sigmoid", [writer.node("Mul", [x, floats(writer, [1, 2, 3], (3, 1, 1))])], "sigmoid")
     with pytest.raises(UnsupportedError, match="Sigmoid 'sigmoid': must be linear"):
+        import_model(finish(writer, y, 0.05, np.int8(10)))
+
+
+@pytest.mark.parametrize("op", ["Max", "Min"])
+def test_limits_for_each_channel(op: str):
+    writer = ModelWriter()
+    x = writer.dequantize(writer.input("x", np.int8, (1, 3, 4, 4)), 0.05, np.int8(-3))
+    y = writer.node(op, [x, floats(writer, [1, 2, 3], (3, 1, 1))], "limits")
+    with pytest.raises(UnsupportedError, match=f"{op} 'limits': a limit must be one number, not one for each channel"):
         import_model(finish(writer, y, 0.05, np.int8(10)))
 
 

@@ -16,6 +16,7 @@ from systolith.config import PRESETS
 from systolith.errors import UnsupportedError
 from systolith.program import Program
 from systolith.sim import golden
+from systolith.sim.model_writer import ModelWriter
 from systolith.sim.run import run
 
 TINY = PRESETS["tiny4"]
@@ -73,29 +74,29 @@ def test_a_dead_channel(op: str, bias: str | None, dead: float):
     """It leaves the others as they are, and is its bias."""
     layer = scales(LayerModel(np.random.default_rng(8), op, bias))
     layer.weights = layer.without(1, 3)
-    layer.scale[1] = dead  # type: ignore[index]
+    layer.scale[1] = dead
     holds(layer, layer.model())
 
 
 @pytest.mark.parametrize("op", OPERATORS)
 def test_weights_of_a_scale_that_makes_them_nothing(op: str):
     layer = scales(LayerModel(np.random.default_rng(9), op, "float"))
-    layer.scale[2], layer.scale[4] = 0, 1e-40  # type: ignore[index]
+    layer.scale[2], layer.scale[4] = 0, 1e-40
     (conv, *_) = holds(layer, layer.model()).layers
     assert isinstance(conv, Conv)
     assert not conv.weights[[2, 4]].any()
     assert conv.weights[[0, 1, 3]].any(axis=(1, 2, 3)).all()
-    whole = LayerModel(layer.rng, op, "float", scale=np.float32(0))
+    whole = LayerModel(layer.rng, op, "float", scale=np.zeros((), np.float32))
     holds(whole, whole.model())
 
 
-@pytest.mark.parametrize("large", [5.0, 1e3, 1e30, -np.inf])
+@pytest.mark.parametrize("large", [0.083745, 5.0, 1e3, 1e30, -np.inf])
 @pytest.mark.parametrize("op", OPERATORS)
 def test_a_bias_that_no_accumulator_holds(op: str, large: float):
     """Beside it the products of its channel are nothing."""
     bias = np.array([0.5, -0.5, large, -4.5, 1], np.float32)
     layer = scales(LayerModel(np.random.default_rng(10), op, bias))
-    layer.scale[2] = 7.8e-10  # type: ignore[index]
+    layer.scale[2] = 7.8e-10
     holds(layer, layer.model())
 
 
@@ -112,7 +113,7 @@ def test_a_bias_beyond_all_products_limits_the_result():
     ([1.0, 0, 0, 0, 0], -0.1, "Gemm 'layer': weights must have finite scales of at least 0, not -0.1"),
 ])  # fmt: skip
 def test_what_is_for_the_host(bias: list[float], scale: float, message: str | None):
-    layer = LayerModel(np.random.default_rng(12), "Gemm", np.array(bias, np.float32), np.float32(scale))
+    layer = LayerModel(np.random.default_rng(12), "Gemm", np.array(bias, np.float32), np.array(scale, np.float32))
     if message is None:
         holds(layer, layer.model())
         return
@@ -123,7 +124,7 @@ def test_what_is_for_the_host(bias: list[float], scale: float, message: str | No
 
 def test_a_bias_too_coarse_for_its_output():
     """A dequantized one is not rounded by ONNX Runtime: what it loses must be less than half a step."""
-    layer = LayerModel(np.random.default_rng(13), "Gemm", "own scale", np.float32(8), spread=0.1)
+    layer = LayerModel(np.random.default_rng(13), "Gemm", "own scale", np.array(8, np.float32), spread=0.1)
     with pytest.raises(UnsupportedError, match="bias must be within half a step of the output"):
         import_model(layer.model(0.05))
 
@@ -155,3 +156,25 @@ def test_limits_for_the_host(limit: tuple, message: str):
     layer = LayerModel(np.random.default_rng(15), "Conv", limits=[limit])
     with pytest.raises(UnsupportedError, match=message):
         import_model(layer.model())
+
+
+@pytest.mark.parametrize("op", ["QLinearConv", "QGemm"])
+def test_dead_channels_of_quantized_operators(op: str):
+    """Bit for bit what ONNX Runtime's kernels make of such scales, with a bias in their units."""
+    rng, writer = np.random.default_rng(16), ModelWriter()
+    shape, kernel = ((1, 3, 5, 4), (5, 3, 1, 1)) if op == "QLinearConv" else ((6, 3), (5, 3))
+    weights = rng.integers(-128, 128, kernel).astype(np.int8)
+    weights[1] = 0
+    scale = np.array([0.01, 0.02, 0.0, 1e-40, 0.03], np.float32)
+    bias = np.array([300, -200, 2**30, -(2**30), 5], np.int32)
+    constants = [np.float32(0.05), np.uint8(9), weights, scale, np.zeros(5, np.int8)]
+    ends = [np.float32(0.1), np.uint8(120)]
+    x = writer.input("x", np.uint8, shape)
+    given = [x, *(writer.constant(value) for value in constants)]
+    after, last = [writer.constant(value) for value in ends], writer.constant(bias)
+    if op == "QLinearConv":
+        y = writer.node(op, [*given, *after, last])
+    else:
+        y = writer.node(op, [*given, last, *after], domain="com.microsoft", transB=1)
+    writer.output(y, np.uint8, (*shape[:1], 5, *shape[2:]))
+    agree(writer.model(), rng)

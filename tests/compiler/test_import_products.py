@@ -71,10 +71,11 @@ def test_qgemm_with_alpha_and_a_transposed_input():
     writer = ModelWriter()
     rng = np.random.default_rng(5)
     w = rng.integers(-128, 128, (6, 5)).astype(np.int8)
-    constants = [np.float32(SCALE), ZERO, w, np.float32(0.01), np.int8(0), np.float32(0.2), np.int8(3)]
-    x_scale, x_zero, weights, w_scale, w_zero, y_scale, y_zero = (writer.constant(value) for value in constants)
+    constants = [np.float32(SCALE), ZERO, w, np.float32(0.01), np.int8(0), np.arange(-500, 2000, 500).astype(np.int32),
+                 np.float32(0.2), np.int8(3)]  # fmt: skip
+    x_scale, x_zero, weights, w_scale, w_zero, bias, y_scale, y_zero = (writer.constant(value) for value in constants)
     x = writer.input("x", np.int8, (6, 7))
-    y = writer.node("QGemm", [x, x_scale, x_zero, weights, w_scale, w_zero, "", y_scale, y_zero], "gemm",
+    y = writer.node("QGemm", [x, x_scale, x_zero, weights, w_scale, w_zero, bias, y_scale, y_zero], "gemm",
                     "com.microsoft", alpha=0.7, transA=1)  # fmt: skip
     writer.output(y, np.int8, (7, 5))
     agree(writer.model(), rng)

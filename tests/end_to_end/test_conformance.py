@@ -25,10 +25,9 @@ FLOAT = [name for name in node_tests() if name not in QUANTIZED]
 SOME = [*QUANTIZED, *FLOAT[::20], "test_conv_with_strides_padding", "test_averagepool_2d_pads", "test_relu"]
 ROW = re.compile(r"^\| (\w+) \| (.*?) \| (.*?) \| (\d+) \| (\d+) \| (\d+) \|$", re.M)
 CHANGED = {
-    ("BatchNormalization", "training_mode"): 1, ("DequantizeLinear", "block_size"): 2, ("Gemm", "alpha"): 0.5,
-    ("Gemm", "beta"): 0.5, ("Gemm", "transA"): 1, ("Pad", "mode"): "reflect", ("QuantizeLinear", "block_size"): 2,
-    ("QuantizeLinear", "precision"): 1, ("QuantizeLinear", "saturate"): 0, ("Resize", "antialias"): 1,
-    ("Resize", "coordinate_transformation_mode"): "tf_crop_and_resize",
+    ("BatchNormalization", "training_mode"): 1, ("DequantizeLinear", "block_size"): 2, ("Pad", "mode"): "reflect",
+    ("QuantizeLinear", "block_size"): 2, ("QuantizeLinear", "precision"): 1, ("QuantizeLinear", "saturate"): 0,
+    ("Resize", "antialias"): 1, ("Resize", "coordinate_transformation_mode"): "tf_crop_and_resize",
     ("Resize", "keep_aspect_ratio_policy"): "not_larger", ("Resize", "mode"): "cubic",
 }  # fmt: skip
 """Values that are not honoured."""

@@ -119,7 +119,7 @@ def test_files_that_are_not_inputs(tmp_path: Path):
 
 def test_outputs_are_written_whole_or_not_at_all(tmp_path: Path):
     save_outputs(tmp_path / "y.npz", {"file": np.arange(3), "a/b": np.float32(1)})
-    assert sorted(np.load(tmp_path / "y.npz")) == ["a/b", "file"]
+    assert {name: y.shape for name, y in np.load(tmp_path / "y.npz").items()} == {"a/b": (), "file": (3,)}
     with pytest.raises(SystolithError, match=r"must go to a \.npz file"):
         save_outputs(tmp_path / "y.npy", {})
     with pytest.raises(SystolithError, match="cannot be written"):
