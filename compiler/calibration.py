@@ -1,11 +1,23 @@
-"""Samples for a model, as its user has them: an array for each input, by name, whose first axis counts samples."""
+"""Samples for a model, as its user has them: an array for each input, by name.
+
+A run of the model takes of each array, by the shape that the model's input has:
+
+- an array with an axis more than the input: one entry of that first axis. So a scalar, or an LSTM's state (1, batch,
+  size), comes as (runs,) or (runs, 1, batch, size).
+- an array with as many axes: as many entries of the first one, the samples, as the input's first dimension says; the
+  last run is filled up with the last sample. Where the model leaves that dimension open, several samples go at a time.
+- an array of the input's own shape, where other inputs have several runs: all of it, in each run.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
-from onnx import TensorProto, ValueInfoProto
+from onnx import ModelProto, TensorProto, ValueInfoProto
 
 from systolith.errors import SystolithError
 
@@ -15,35 +27,119 @@ BATCH = 8
 """Samples at a time where the model leaves the batch open."""
 
 
-class Samples:
-    """Iterates over batches of the size that a model wants, the last one filled up with the last sample.
+@dataclass(frozen=True)
+class _Feed:
+    """An array, and what a run takes of it: `rows` entries of its first axis, None where the model leaves that open.
+    `extra`: that axis is not the model's, which sees the entry itself."""
 
-    `ports` are the model's inputs. Raises SystolithError unless `arrays` are for them; `what` names the arrays.
+    values: NDArray
+    rows: int | None
+    extra: bool = False
+
+    @property
+    def count(self) -> int:
+        return len(self.values) if self.values.ndim else 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether one run takes exactly all of it."""
+        return self.count == self.rows
+
+    def runs(self, batch: int) -> int:
+        """How many it is for, if those that are open take `batch`."""
+        return -(-self.count // (self.rows or batch))
+
+    def take(self, run: int, batch: int) -> NDArray:
+        """What a run sees; the last entries again where there are no more."""
+        if self.values.ndim == 0:
+            return self.values
+        rows = self.rows or batch
+        first = 0 if self.whole else run * rows
+        chosen = np.minimum(np.arange(first, first + rows), self.count - 1)
+        return self.values[chosen[0], ...] if self.extra else np.ascontiguousarray(self.values[chosen])
+
+
+class Samples:
+    """Iterates over the inputs of each run.
+
+    `ports` are the model's inputs. Raises SystolithError unless `arrays` are for them; `what` names the arrays. `most`
+    is the largest batch where the model leaves it open.
     """
 
-    def __init__(self, ports: Sequence[ValueInfoProto], arrays: Mapping[str, NDArray], what: str = "Calibration"):
-        self.arrays = arrays
+    def __init__(self, ports: Sequence[ValueInfoProto], arrays: Mapping[str, NDArray], what: str = "Calibration",
+                 most: int = BATCH):  # fmt: skip
         _check_names([port.name for port in ports], list(arrays), what)
-        for port in ports:
-            _check_array(port, arrays[port.name], what)
-        counts = {name: len(values) for name, values in arrays.items()}
-        if len(set(counts.values())) > 1:
+        self.feeds = {port.name: _feed(port, arrays[port.name], what) for port in ports}
+        self.batch = self._batch(most)
+        self.runs = max(feed.runs(self.batch) for feed in self.feeds.values())
+        counts = {name: feed.count for name, feed in self.feeds.items() if not (feed.whole and self.runs > 1)}
+        alike = {(self.feeds[name].rows, count) for name, count in counts.items()}
+        if len({rows for rows, _ in alike}) < len(alike):
             raise SystolithError(f"{what} must have as many samples of each input, not {counts}")
-        self.count = min(counts.values())
-        fixed = {port.type.tensor_type.shape.dim[0].dim_value for port in ports} - {0}
-        if len(fixed) > 1:
-            raise SystolithError(f"Inputs must have one batch size in common, not {sorted(fixed)}")
-        self.batch = fixed.pop() if fixed else min(BATCH, self.count)
+        runs = {name: self.feeds[name].runs(self.batch) for name in counts}
+        if len(set(runs.values())) > 1:
+            raise SystolithError(f"{what} must be for as many runs of the model in each input, not {runs}")
+        self.count = max((count for name, count in counts.items() if not self.feeds[name].extra), default=self.runs)
+
+    @classmethod
+    def that_run(cls, model: ModelProto, arrays: Mapping[str, NDArray], where: str) -> "Samples":
+        """For a model that ONNX Runtime then runs: one at a time, if it does not take more. Raises SystolithError, with
+        its reason, if it does not take that either."""
+        samples = cls(model.graph.input, arrays)
+        session = _session(model, where)
+        reason = _failure(session, samples)
+        if reason and samples.batch > 1:
+            single = cls(model.graph.input, arrays, most=1)
+            if single.batch == 1 and not any(_failure(session, single, run) for run in range(samples.batch)):
+                return single
+        if reason:
+            raise SystolithError(f"{where}: ONNX Runtime cannot run it on the first samples: {reason}")
+        return samples
+
+    def _batch(self, most: int) -> int:
+        """Samples of a run: as many as where the model says it, for as many samples or as many runs."""
+        given = [feed for feed in self.feeds.values() if feed.rows is not None]
+        fixed = [(feed.count, feed.rows) for feed in given if feed.rows is not None and not feed.extra]
+        count = max((feed.count for feed in self.feeds.values() if feed.rows is None), default=None)
+        if count is None:
+            several = [rows for total, rows in fixed if total > rows] or [rows for _, rows in fixed]
+            return max(several, default=1)
+        same = [rows for total, rows in fixed if total == count]
+        runs = max((feed.runs(1) for feed in given), default=1)
+        return same[0] if same else -(-count // runs) if runs > 1 else min(most, count)
 
     def __len__(self) -> int:
-        return -(-self.count // self.batch)
+        return self.runs
 
     def __iter__(self) -> Iterator[dict[str, NDArray]]:
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: int) -> dict[str, NDArray]:
-        chosen = np.minimum(np.arange(index * self.batch, (index + 1) * self.batch), self.count - 1)
-        return {name: np.ascontiguousarray(values[chosen]) for name, values in self.arrays.items()}
+        return {name: np.asarray(feed.take(index, self.batch)) for name, feed in self.feeds.items()}
+
+
+def _session(model: ModelProto, where: str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # Errors come as exceptions.
+    try:
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, ["CPUExecutionProvider"], enable_fallback=0
+        )
+    except Exception as error:  # Its exceptions have no common base class.
+        raise SystolithError(f"{where}: ONNX Runtime refuses the model: {_line(error)}") from None
+
+
+def _failure(session: onnxruntime.InferenceSession, samples: Samples, run: int = 0) -> str:
+    """Why a run fails; empty if it does not."""
+    try:
+        session.run(None, samples[run])
+    except Exception as error:
+        return _line(error)
+    return ""
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _check_names(names: list[str], found: list[str], what: str) -> None:
@@ -60,21 +156,47 @@ def _check_names(names: list[str], found: list[str], what: str) -> None:
             )
 
 
-def _check_array(port: ValueInfoProto, values: NDArray, what: str) -> None:
+def _feed(port: ValueInfoProto, values: Any, what: str) -> _Feed:
+    """The array of an input, checked."""
     label = f"{what} of input '{port.name}'"
-    dims = port.type.tensor_type.shape.dim
-    if not dims:
-        raise SystolithError(f"{label} must be for an input with a batch dimension; the model's has no shape")
-    expected = onnx.helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type or TensorProto.FLOAT)
-    if values.dtype != expected:
-        raise SystolithError(f"{label} must be {expected}, not {values.dtype}")
-    fits = values.ndim == len(dims) and all(
-        dim.dim_value in (0, size) for dim, size in zip(dims[1:], values.shape[1:], strict=True)
-    )
-    if not fits:
-        shape = ", ".join(["samples", *(str(dim.dim_value or dim.dim_param or "?") for dim in dims[1:])])
-        raise SystolithError(f"{label} must have shape ({shape}), not {values.shape}")
+    kind = port.type.WhichOneof("value")
+    if kind != "tensor_type":
+        raise SystolithError(f"{label} must be for a tensor; the model's is of type {(kind or 'none')[:-5]}")
+    if not isinstance(values, np.ndarray | np.generic):
+        raise SystolithError(f"{label} must be a NumPy array, not {type(values).__name__}")
+    if not port.type.tensor_type.HasField("shape"):
+        raise SystolithError(f"{label} must be for an input with a shape; the model's has none")
+    values = _typed(port.type.tensor_type.elem_type or TensorProto.FLOAT, np.asarray(values), label)
+    dims = [dim.dim_value if dim.HasField("dim_value") else None for dim in port.type.tensor_type.shape.dim]
+    feed = _shaped(values, dims)
+    if feed is None:
+        names = [str(dim.dim_value or dim.dim_param or "?") for dim in port.type.tensor_type.shape.dim]
+        own = f"({', '.join(['samples', *names])})"
+        plain = f"({', '.join(['samples', *names[1:]])}), or {own}" if names else own
+        raise SystolithError(f"{label} must have shape {plain}, not {values.shape}")
     if not values.size:
         raise SystolithError(f"{label} must have at least one sample; its shape is {values.shape}")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise SystolithError(f"{label} must be finite numbers; it has NaN or infinity")
+    return feed
+
+
+def _typed(element: int, values: NDArray, label: str) -> NDArray:
+    if element == TensorProto.STRING and values.dtype.kind == "U":
+        return values.astype(object)
+    expected = onnx.helper.tensor_dtype_to_np_dtype(element)
+    if values.dtype != expected:
+        raise SystolithError(f"{label} must be {expected}, not {values.dtype}")
+    return values
+
+
+def _shaped(values: NDArray, dims: list[int | None]) -> _Feed | None:
+    """The array as runs take it, None if its shape is none that the input can have."""
+    behind = values.shape[values.ndim - len(dims) :] if values.ndim >= len(dims) else None
+    if behind is None or values.ndim > len(dims) + 1:
+        return None
+    extra = values.ndim > len(dims)
+    fixed = zip(dims, behind, strict=True) if extra else zip(dims[1:], behind[1:], strict=True)
+    if any(dim not in (None, size) for dim, size in fixed):
+        return None
+    return _Feed(values, 1 if extra or not dims else dims[0], extra)

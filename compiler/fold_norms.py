@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-__all__ = ["fold_norms"]
+__all__ = ["fold_norms", "new_name"]
 
 EPSILON = 1e-5
 """Of BatchNormalization, where it names none."""
@@ -28,9 +28,9 @@ def fold_norms(model: ModelProto) -> ModelProto:
         weights = stored[product.input[1]]
         weights = weights * (scale[:, None] if _attribute(product, "transB", 0) else scale)
         bias = shift + (stored[product.input[2]] * scale if len(product.input) > 2 else 0)
-        names = [f"{node.output[0]}/weights", f"{node.output[0]}/bias"]
+        names = [new_name(model, f"{node.output[0]}/{part}") for part in ("weights", "bias")]
         model.graph.initializer.extend(
-            numpy_helper.from_array(values.astype(np.float32), name)
+            numpy_helper.from_array(values.astype(stored[product.input[1]].dtype), name)
             for name, values in zip(names, (weights, bias), strict=True)
         )
         folded = helper.make_node("Gemm", [product.input[0], *names], node.output, product.name)
@@ -40,6 +40,15 @@ def fold_norms(model: ModelProto) -> ModelProto:
     del model.graph.node[:]
     model.graph.node.extend(copies)
     return model
+
+
+def new_name(model: ModelProto, name: str) -> str:
+    """The name, with as many strokes behind it as no tensor of the model has."""
+    taken = {tensor.name for tensor in (*model.graph.initializer, *model.graph.input)}
+    taken.update(name for node in model.graph.node for name in node.output)
+    while name in taken:
+        name += "'"
+    return name
 
 
 def _is_product(node: NodeProto, stored: dict[str, NDArray]) -> bool:

@@ -18,16 +18,18 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, numpy_helper, version_converter
+from onnx import ModelProto, TensorProto, ValueInfoProto, numpy_helper, version_converter
 from onnxruntime import quantization
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from systolith.compiler.calibration import Samples
 from systolith.compiler.fold_norms import fold_norms
 from systolith.compiler.frontend.file import read_model
+from systolith.compiler.frontend.open_dims import with_open_dims
+from systolith.compiler.own_constants import own_constants
 from systolith.errors import SystolithError
 
-__all__ = ["ACTIVATIONS", "METHODS", "quantize_model"]
+__all__ = ["ACTIVATIONS", "METHODS", "float_model", "quantize_model"]
 
 ACTIVATIONS = {"int8": quantization.QuantType.QInt8, "uint8": quantization.QuantType.QUInt8}
 METHODS = {
@@ -45,6 +47,9 @@ PER_CHANNEL_OPSET = 13
 """The oldest whose DequantizeLinear has a scale for each channel; older models are converted."""
 INITIALIZERS_ALONE = 4
 """The oldest version of the format in which initializers need not be inputs."""
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+LISTED = 8
+"""Operators in an error."""
 QUIET, DEFAULT = 4, 2
 """Severities of ONNX Runtime's log: fatal errors only, as all others come as exceptions; and what it starts with."""
 
@@ -64,7 +69,8 @@ def quantize_model(
 ) -> bytes:
     """The model of a file, or of its bytes, with int8 weights and `activations` ("int8" or "uint8").
 
-    `calibration` has an array for each input, by name, whose first axis counts samples; `method` is one of METHODS.
+    `calibration` has an array for each input, by name, as `systolith.compiler.calibration` describes; `method` is one
+    of METHODS.
     `operators` are quantized beside those that ONNX Runtime always quantizes. `advance(done, all)` is told how many
     batches of it are done. Raises SystolithError for a model that is none or is quantized already, and for calibration
     that is not for it; `where` names the model in errors.
@@ -72,14 +78,16 @@ def quantize_model(
     where = where or (str(source) if isinstance(source, Path) else "model")
     _require("Activations", activations, ACTIVATIONS)
     _require("Calibration method", method, METHODS)
-    model = fold_norms(_prepared(read_model(source, where, OLDEST_OPSET), where))
-    reader = _Reader(Samples(model.graph.input, calibration), advance)
+    model = fold_norms(float_model(source, where))
+    reader = _Reader(Samples.that_run(model, calibration, where), advance)
+    outputs = _set_apart(model)
     try:
         with _quiet(), tempfile.TemporaryDirectory() as folder:
             paths = [str(Path(folder) / name) for name in ("float.onnx", "prepared.onnx", "quantized.onnx")]
             onnx.save(model, paths[0])
             # Its symbolic shape inference would need a package more, for models with several open dimensions.
             quantization.quant_pre_process(paths[0], paths[1], skip_symbolic_shape=True)
+            onnx.save(own_constants(onnx.load(paths[1])), paths[1])
             quantization.quantize_static(
                 paths[1],
                 paths[2],
@@ -100,7 +108,35 @@ def quantize_model(
         infinite = (t.name for t in model.graph.initializer if not np.isfinite(_floats(t)).all())
         hint = "".join(f"; initializer '{name}' has NaN or infinity" for name in islice(infinite, 1))
         raise SystolithError(f"{where}: ONNX Runtime cannot quantize it: {reason}{hint}") from None
+    _check_quantized(quantized, model, where)
+    del quantized.graph.output[:]
+    quantized.graph.output.extend(outputs)
     return _with_used_domains(quantized).SerializeToString()
+
+
+def _set_apart(model: ModelProto) -> list[ValueInfoProto]:
+    """All outputs. Those that are inputs, which the quantizer takes for a loop, are taken away from the model."""
+    outputs = list(model.graph.output)
+    names = {port.name for port in model.graph.input}
+    kept = [port for port in outputs if port.name not in names]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    return outputs
+
+
+def _check_quantized(model: ModelProto, original: ModelProto, where: str) -> None:
+    """Raises SystolithError if nothing was quantized, or with a scale that is no number."""
+    operators = {node.op_type for node in model.graph.node}
+    if not operators & {"QuantizeLinear", "DequantizeLinear"}:
+        found = ", ".join(sorted({node.op_type for node in original.graph.node})[:LISTED])
+        wanted = "float32 operators that ONNX Runtime's quantizer takes, as Conv or MatMul"
+        raise SystolithError(f"{where}: must have {wanted}; found {found}")
+    scales = {node.input[1]: node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    for tensor in model.graph.initializer:
+        if tensor.name in scales and not np.isfinite(_floats(tensor)).all():
+            raise SystolithError(
+                f"{where}: tensor '{scales[tensor.name]}' must have a range that float32 can hold in calibration"
+            )
 
 
 def _floats(tensor: TensorProto) -> NDArray:
@@ -131,12 +167,25 @@ class _Reader(quantization.CalibrationDataReader):
         return self.samples[self.next - 1]
 
 
-def _prepared(model: ModelProto, where: str) -> ModelProto:
-    """The model with its data alone as inputs, and of an opset that has a scale for each channel."""
+def float_model(source: bytes | Path, where: str) -> ModelProto:
+    """The model of a file, or of its bytes, as it can be quantized: with its data alone as inputs, dimensions and names
+    as ONNX Runtime takes them, and of an opset that has a scale for each channel. Raises SystolithError for what is no
+    float32 model."""
+    model = with_open_dims(read_model(source, where, OLDEST_OPSET))
     for node in model.graph.node:
         if "QuantizeLinear" in node.op_type or "DequantizeLinear" in node.op_type or node.op_type.startswith("QLinear"):
             name = node.name or node.output[0]
             raise SystolithError(f"{where}: must be a float model; {node.op_type} '{name}' shows that it is quantized")
+    doubles = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.DOUBLE}
+    for node in model.graph.node:
+        if node.op_type in WEIGHTED and doubles.intersection(node.input):
+            label = f"{node.op_type} '{node.name or node.output[0]}'"
+            raise SystolithError(f"{where}: must be a float32 model; {label} has weights of float64")
+    named: set[str] = set()
+    for node in model.graph.node:
+        if node.name in named:
+            node.name = ""  # ONNX Runtime takes no name twice.
+        named.add(node.name)
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = [port for port in model.graph.input if port.name not in stored]
     del model.graph.input[:]

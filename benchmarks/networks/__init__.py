@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from systolith.benchmarks.networks import tiny, weights, zoo
-from systolith.compiler import calibration, fold_norms, quantize
+from systolith.compiler import calibration, fold_norms, own_constants, quantize
 from systolith.sim.toolchain import cache_for
 from systolith.whole_files import write_whole
 
@@ -22,7 +22,7 @@ SUITES = {suite: tuple(module.NETWORKS) for suite, module in BUILDERS.items()}
 def quantized(suite: str, name: str) -> bytes:
     """The int8 QDQ model of a network: built and quantized the first time, the same bits each time."""
     module = BUILDERS[suite]
-    makers = module, weights, quantize, calibration, fold_norms
+    makers = module, weights, quantize, calibration, fold_norms, own_constants
     sources = [Path(made_by.__file__ or "").read_bytes() for made_by in makers]
     versions = [version(package) for package in ("onnx", "onnxruntime", "numpy")]
     key = hashlib.sha256(b"\0".join([*sources, repr((name, versions)).encode()])).hexdigest()[:20]

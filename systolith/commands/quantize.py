@@ -15,6 +15,8 @@ from systolith.errors import SystolithError
 from systolith.whole_files import write_whole
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
+
     from systolith.compiler.calibration import Samples
 
 __all__ = ["Settings", "quantize_file"]
@@ -34,21 +36,18 @@ class Settings:
 
 def quantize_file(path: Path, output: Path, calibration: Path, labels: Path | None, settings: Settings) -> None:
     """Quantize the model, write it, print its size and, with labels, how many samples both models get right."""
-    from systolith.compiler.frontend.file import read_model
-    from systolith.compiler.quantize import OLDEST_OPSET, quantize_model
+    from systolith.compiler.quantize import float_model, quantize_model
     from systolith.sim.files import load_arrays
 
     if output.suffix != ".onnx":
         raise SystolithError(f"Quantized model must go to a .onnx file, not '{output}'")
     check_outputs([output], [path, calibration, labels])
-    model = read_model(path, oldest=OLDEST_OPSET)
-    stored = {tensor.name for tensor in model.graph.initializer}
-    ports = [port for port in model.graph.input if port.name not in stored]
-    names = [port.name for port in ports]
+    model = float_model(path, str(path))
+    names = [port.name for port in model.graph.input]
     arrays = load_arrays(calibration, [*names, LABELS], single=names[0] if len(names) == 1 else None)
     own = arrays.pop(LABELS, None) if LABELS not in names else None
-    samples = _samples(ports, arrays, calibration)
-    test = _test_set(ports, labels, samples, own)
+    samples = _samples(model, arrays, path, calibration)
+    test = _test_set(model, path, labels, samples, own)
     original = model.SerializeToString()
     with _progress() as advance:
         quantized = quantize_model(
@@ -76,7 +75,7 @@ def _accuracy(name: str, model: bytes, samples: "Samples", labels: NDArray) -> s
 
 
 def _test_set(
-    ports: list, path: Path | None, calibration: "Samples", own: NDArray | None
+    model: "ModelProto", source: Path, path: Path | None, calibration: "Samples", own: NDArray | None
 ) -> "tuple[Samples, NDArray] | None":
     """Samples and labels for accuracy: those of the labels file, or those of the calibration file."""
     from systolith.sim.accuracy import check_labels
@@ -89,18 +88,19 @@ def _test_set(
         if LABELS not in arrays:
             raise SystolithError(f"{path}: must have an array '{LABELS}', not {', '.join(map(repr, arrays)) or 'none'}")
         labels = arrays.pop(LABELS)
-        samples = _samples(ports, arrays, path) if arrays else calibration
+        samples = _samples(model, arrays, source, path) if arrays else calibration
     if labels is None:
         return None
     check_labels(labels, samples.count)
     return samples, labels
 
 
-def _samples(ports: list, arrays: dict[str, NDArray], path: Path) -> "Samples":
+def _samples(model: "ModelProto", arrays: dict[str, NDArray], source: Path, path: Path) -> "Samples":
+    """Those in the file `path` for the model of the file `source`."""
     from systolith.compiler.calibration import Samples
 
     try:
-        return Samples(ports, arrays)
+        return Samples.that_run(model, arrays, str(source))
     except SystolithError as error:
         raise SystolithError(f"{path}: {error}") from None
 

@@ -134,8 +134,11 @@ def test_batch_normalization_behind_gemm(attributes, bias, shared):
     [
         ({}, "must have an array for each input ('x'); 'x' is missing"),
         ({"x": samples(2), "z": samples(2)}, "for the inputs ('x') only; there is no input 'z'"),
-        ({"x": samples(2)[:, :2]}, "input 'x' must have shape (samples, 3, 8, 8), not (2, 2, 8, 8)"),
-        ({"x": samples(2)[0]}, "must have shape (samples, 3, 8, 8), not (3, 8, 8)"),
+        (
+            {"x": samples(2)[:, :2]},
+            "'x' must have shape (samples, 3, 8, 8), or (samples, batch, 3, 8, 8), not (2, 2, 8, 8)",
+        ),
+        ({"x": samples(2)[0]}, "must have shape (samples, 3, 8, 8), or (samples, batch, 3, 8, 8), not (3, 8, 8)"),
         ({"x": samples(2).astype(np.float64)}, "input 'x' must be float32, not float64"),
         ({"x": samples(0)}, "must have at least one sample"),
         ({"x": np.full((2, *SHAPE), np.nan, np.float32)}, "must be finite numbers; it has NaN or infinity"),
@@ -162,6 +165,84 @@ def test_wrong_models_and_settings():
         with pytest.raises(SystolithError) as error:
             quantize_model(model, {"x": samples(2)}, **settings)
         assert message in str(error.value)
+
+
+@pytest.mark.parametrize("batch", [-1, 0])
+def test_a_batch_that_is_open_by_a_number(batch):
+    """As paddle2onnx writes it."""
+    x = {"x": samples(3, seed=3)}
+    expected, found = (quantize_model(network(b), {"x": samples(5)}) for b in ("batch", batch))
+    assert np.array_equal(*(reference.run(model, x)["y"] for model in (expected, found)))
+
+
+def changed(change) -> bytes:
+    model = onnx.load_from_string(network())
+    change(model)
+    return model.SerializeToString()
+
+
+def test_an_output_that_is_an_input():
+    model = changed(lambda m: m.graph.output.insert(0, m.graph.input[0]))
+    x = {"x": samples(3)}
+    assert np.array_equal(reference.run(quantize_model(model, x), x)["x"], x["x"])
+
+
+def test_names_of_nodes_may_be_the_same():
+    model = changed(lambda m: [setattr(node, "name", "same") for node in m.graph.node])
+    assert reference.run(quantize_model(model, {"x": samples(3)}), {"x": samples(3)})["y"].shape == (3, CLASSES)
+
+
+def test_half_precision():
+    """Its folded normalization too."""
+    model = onnx.load_from_string(network())
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    for port in (*model.graph.input, *model.graph.output):
+        port.type.tensor_type.elem_type = TensorProto.FLOAT16
+    x = samples(4).astype(np.float16)
+    exact, found = (reference.run(m, {"x": x})["y"] for m in
+                    (model.SerializeToString(), quantize_model(model.SerializeToString(), {"x": x})))  # fmt: skip
+    assert found.dtype == np.float16 and np.abs(exact - found).max() < 0.1 * np.abs(exact).max()
+
+
+def small(op: str, kind: int = TensorProto.FLOAT, **attributes) -> bytes:
+    """A node of x (n, 6) and stored w (6, 6)."""
+    w = np.ones((6, 6), helper.tensor_dtype_to_np_dtype(kind))
+    x, y = (helper.make_tensor_value_info(name, kind, ["n", 6]) for name in "xy")
+    graph = helper.make_graph([helper.make_node(op, ["x", "w"], ["y"], "node", **attributes)], "net", [x], [y],
+                              [numpy_helper.from_array(w, "w")])  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "message"),
+    [
+        (small("MatMul", TensorProto.DOUBLE), np.ones((2, 6)),
+         "must be a float32 model; MatMul 'node' has weights of float64"),
+        (small("Einsum", equation="ni,ij->nj"), np.ones((2, 6), np.float32),
+         "must have float32 operators that ONNX Runtime's quantizer takes, as Conv or MatMul; found Einsum"),
+        (small("MatMul"), np.full((2, 6), 3e38, np.float32), "must have a range that float32 can hold in calibration"),
+        (small("Gather"), np.ones((2, 6), np.float32), "ONNX Runtime refuses the model: "),
+        (small("Reshape"), np.ones((2, 6), np.float32), "ONNX Runtime refuses the model: "),
+    ],
+)  # fmt: skip
+def test_models_that_cannot_be_quantized(model, x, message):
+    with pytest.raises(SystolithError) as error:
+        quantize_model(model, {"x": x}, where="net")
+    assert message in str(error.value) and str(error.value).startswith("net: ") and "\n" not in str(error.value)
+
+
+def test_samples_that_the_model_does_not_take():
+    """An index past the end is the samples' fault, not the quantizer's."""
+    model = helper.make_model(helper.make_graph(
+        [helper.make_node("Gather", ["w", "x"], ["g"]), helper.make_node("MatMul", ["g", "w"], ["y"])], "net",
+        [helper.make_tensor_value_info("x", TensorProto.INT64, ["n"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 6])],
+        [numpy_helper.from_array(np.ones((6, 6), np.float32), "w")],
+    ), opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()  # fmt: skip
+    assert quantize_model(model, {"x": np.arange(6)})
+    with pytest.raises(SystolithError, match=r"cannot run it on the first samples: .*Gather.* idx=6"):
+        quantize_model(model, {"x": np.arange(7)})
 
 
 # The command line.
