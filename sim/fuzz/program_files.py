@@ -4,6 +4,7 @@ With checksums as they were, every change is refused. With new checksums, whatev
 where its result is another one, the check sees it.
 """
 
+import struct
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from systolith.commands.execute import load_network
 from systolith.compiler.network import compile_network
 from systolith.config import PRESETS
 from systolith.errors import SystolithError
-from systolith.network import Network, Record, from_bytes, load, to_bytes
+from systolith.network import HostPart, Network, Record, from_bytes, load, to_bytes
 from systolith.program import Program, Section
 from systolith.program import to_bytes as program_to_bytes
 from systolith.sim.check import check
@@ -92,7 +93,7 @@ def judge(case: Case, folder: Path) -> str:
             raise Wrong("a change was not seen, though checksums are as they were")
         return "the same"
     network = load_network(path, TINY, 1)
-    same = network.model == original.model
+    same = _models(network) == _models(original)
     inputs = random_inputs(original if same else network, INPUTS_SEED)
     try:
         outputs, _ = run(network, inputs, TINY, "isa")
@@ -106,6 +107,12 @@ def judge(case: Case, folder: Path) -> str:
     if found.passed and not equal:
         raise Wrong(f"{case.change}: another result, and the check passed")
     return "right" if equal else "seen by the check"
+
+
+def _models(network: Program | Network) -> list[bytes]:
+    """What the check compares with: the whole model, and those of host parts."""
+    hosts = [part.model for part in network.parts if isinstance(part, HostPart)] if isinstance(network, Network) else []
+    return [network.model, *hosts]
 
 
 def _equal(a: NDArray, b: NDArray) -> bool:
@@ -127,7 +134,10 @@ def _changed_program(rng: np.random.Generator, data: bytes) -> tuple[bytes, str]
         Section.MODEL: _changed_model,
     }
     if contents.get(kind):
-        contents[kind] = changers[kind](rng, contents[kind])
+        try:
+            contents[kind] = changers[kind](rng, contents[kind])
+        except (ValueError, RecursionError, struct.error):  # Changed before, and no such thing any more.
+            contents[kind] = damaged_bytes(rng, contents[kind])
     return joined_program(numbers, contents), kind.name
 
 
@@ -142,7 +152,7 @@ def _changed_record(rng: np.random.Generator, kind: int, content: bytes) -> tupl
                 return changed_json(rng, content), "META"
             case _:
                 return _changed_model(rng, content), Record(kind).name
-    except (ValueError, KeyError, IndexError):  # It has been changed before, and is no such thing any more.
+    except (ValueError, KeyError, IndexError, RecursionError, struct.error):  # As above.
         return damaged_bytes(rng, content), "bytes"
 
 
