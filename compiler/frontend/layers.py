@@ -72,7 +72,7 @@ def qgemm(node: Node, inputs: list[Tensor | None], layers: Layers) -> Quantized:
     attributes = node.attributes(**GEMM)
     node.require(attributes, alpha=1.0, transA=0)
     transposed = _transposed(node, attributes["transB"])
-    operands = (*inputs, None, None, None)[:9]
+    operands = (*inputs, *(None,) * 9)[:9]
     if operands[7] is None or operands[8] is None:
         raise node.unsupported("inputs 'y_scale' and 'y_zero_point' must be there; a float32 output is not supported")
     _require_rank(node, operands[0], 2)
