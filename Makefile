@@ -8,6 +8,7 @@ RUNS ?= 1
 LAYERS ?= 600
 WORKERS ?= auto
 BACKEND ?= isa
+FUZZ ?= 20000
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +17,7 @@ STAMP := $(VENV)/.installed
 TYPES := build/types/systolith
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format docs verilog verify verify-long conformance bench bench-tiny bench-zoo clean
+.PHONY: help setup demo test lint format docs verilog verify verify-long fuzz conformance bench bench-tiny bench-zoo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +63,9 @@ verify: setup ## run the cocotb testbenches on CONFIG with SEED, RUNS times
 
 verify-long: setup ## run LAYERS (default 600) random layers, networks and programs on the RTL, with stalling memories
 	$(BIN)/python -m systolith.sim.campaign --layers $(LAYERS) --seed $(SEED)
+
+fuzz: setup ## damage FUZZ (default 20000) files of each kind, read and run them; those that go wrong are in build/fuzz
+	$(BIN)/python -m systolith.sim.fuzz.campaign --count $(FUZZ) --keep build/fuzz
 
 conformance: setup ## run ONNX's node tests of every operator that runs on the accelerator; writes docs/operators.md
 	$(BIN)/python -m systolith.sim.conformance

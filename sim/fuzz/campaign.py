@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from systolith.sim.fuzz.worker import KINDS
 
 __all__ = ["Findings", "fuzz", "main"]
 
+WORKER = (sys.executable, "-m", "systolith.sim.fuzz.worker")
 CHUNK = 500
 """Cases of one process."""
 PATIENCE = 120
@@ -39,21 +40,23 @@ class Findings:
         return self.outcomes.total() + len(self.wrong)
 
 
-def fuzz(kind: str, seeds: range, workers: int = 1, tell: Callable[[Findings], None] | None = None) -> Findings:
+def fuzz(kind: str, seeds: range, workers: int = 1, tell: Callable[[Findings], None] | None = None,
+         command: Sequence[str] = WORKER, patience: float = PATIENCE) -> Findings:  # fmt: skip
     """Try the cases of these seeds. A case in which a worker dies, or hangs, is wrong, and the next worker goes on
-    behind it. `tell` hears of the findings now and then."""
+    behind it. `tell` hears of the findings now and then; `command` starts a worker, which must say a word before
+    `patience` seconds have passed."""
     found = Findings()
     waiting = [range(first, min(first + CHUNK, seeds.stop)) for first in range(seeds.start, seeds.stop, CHUNK)][::-1]
     running: list[_Worker] = []
     with selectors.DefaultSelector() as selector:
         while waiting or running:
             while waiting and len(running) < workers:
-                worker = _Worker(kind, waiting.pop())
+                worker = _Worker([*command, kind], waiting.pop())
                 selector.register(worker.output, selectors.EVENT_READ, worker)
                 running.append(worker)
             for key, _ in selector.select(1):
                 key.data.hear(found)
-            for worker in [worker for worker in running if worker.is_over()]:
+            for worker in [worker for worker in running if worker.is_over(patience)]:
                 running.remove(worker)
                 selector.unregister(worker.output)
                 if left := worker.end(found):
@@ -66,12 +69,15 @@ def fuzz(kind: str, seeds: range, workers: int = 1, tell: Callable[[Findings], N
 class _Worker:
     """A process that tries the cases of some seeds."""
 
-    def __init__(self, kind: str, seeds: range):
+    def __init__(self, command: list[str], seeds: range):
         self.seeds, self.current = seeds, seeds.start
-        command = [sys.executable, "-m", "systolith.sim.fuzz.worker", kind, str(seeds.start), str(seeds.stop)]
         environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd="/"
+            [*command, str(seeds.start), str(seeds.stop)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            cwd="/",
         )
         assert self.process.stdout is not None
         self.output = self.process.stdout
@@ -95,9 +101,9 @@ class _Worker:
                 else:
                     found.wrong[int(seed)] = outcome[0]
 
-    def is_over(self) -> bool:
-        """Whether it has ended, or does not answer."""
-        return self.closed or time.monotonic() - self.heard > PATIENCE
+    def is_over(self, patience: float) -> bool:
+        """Whether it has ended, or has not answered for so many seconds."""
+        return self.closed or time.monotonic() - self.heard > patience
 
     def end(self, found: Findings) -> range | None:
         """Note the case that it died of; the seeds that are left."""
@@ -107,7 +113,7 @@ class _Worker:
         if self.current >= self.seeds.stop:
             return None
         code = self.process.returncode
-        why = f"the process ended with {code}" if self.closed else f"no answer in {PATIENCE} seconds"
+        why = f"the process ended with {code}" if self.closed else "no answer"
         found.wrong[self.current] = f"{why}: {' '.join(errors.decode(errors='replace').split())[-SHOWN:]}"
         return range(self.current + 1, self.seeds.stop) if self.current + 1 < self.seeds.stop else None
 
