@@ -9,6 +9,7 @@ LAYERS ?= 600
 MODELS ?= 500
 WORKERS ?= auto
 BACKEND ?= isa
+FUZZ ?= 20000
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,7 +18,8 @@ STAMP := $(VENV)/.installed
 TYPES := build/types/systolith
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format docs verilog verify verify-long verify-host conformance bench bench-tiny bench-zoo clean
+.PHONY: help setup demo test lint format docs verilog verify verify-long verify-host fuzz conformance bench bench-tiny \
+        bench-zoo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -68,6 +70,9 @@ verify-long: setup ## run LAYERS (default 600) random layers, networks and progr
 
 verify-host: setup ## run MODELS (default 500) random networks of which the host runs a part, on BACKEND (default isa)
 	$(BIN)/python -m systolith.sim.campaign --host --layers $(MODELS) --seed $(SEED) --backend $(BACKEND)
+
+fuzz: setup ## damage FUZZ (default 20000) files of each kind, read and run them; those that go wrong are in build/fuzz
+	$(BIN)/python -m systolith.sim.fuzz.campaign --count $(FUZZ) --keep build/fuzz
 
 conformance: setup ## run ONNX's node tests of every operator that runs on the accelerator; writes docs/operators.md
 	$(BIN)/python -m systolith.sim.conformance

@@ -5,18 +5,21 @@ from math import prod
 
 from systolith.compiler.ir import Add, Concat, Conv, Dims, Graph, Layer, Map, Multiply, Select, Value
 from systolith.errors import SystolithError
+from systolith.program_rules import LARGEST
 
 __all__ = ["output_dims", "verify"]
 
-LARGEST = 1 << 31
-"""Elements of a tensor stay below: memory offsets have 32 bits, and a tensor may be padded to whole words."""
+CHANNELS = 1 << 21
+"""Channels of a tensor: passes have a list of them."""
 
 
 def verify(graph: Graph) -> Graph:
     """The graph itself, if every layer reads what is there and writes what its shapes say."""
     for value in graph.values.values():
-        if prod(value.dims) >= LARGEST:
-            raise SystolithError(f"Tensor '{value.name}' must have fewer than {LARGEST} elements, not {value.dims}")
+        if prod(value.dims) > LARGEST or value.dims[1] > CHANNELS:
+            raise SystolithError(
+                f"Tensor '{value.name}' must have at most {LARGEST} elements, and {CHANNELS} channels, not {value.dims}"
+            )
         _check_inside(graph, value)
     known = {port.value for port in graph.inputs}
     parts: dict[str, int] = defaultdict(int)

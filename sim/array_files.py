@@ -26,6 +26,8 @@ UNREAL = 1 << 48
 """Bytes that no array has."""
 KINDS = "biuf"
 """NumPy's kinds of numbers."""
+ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06")
+"""How archives begin, with members and without; to others anything may be prefixed."""
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """What NumPy writes; others take memory as their headers say."""
 
@@ -63,7 +65,7 @@ class ArrayFile:
         if content[:6] == np.lib.format.MAGIC_PREFIX:
             self.single = self._header(self._file, self.bytes)
         else:
-            self._archive = self._opened()
+            self._archive = self._opened(content)
             for info in self._archive.infolist():
                 self._add(info)
 
@@ -89,7 +91,9 @@ class ArrayFile:
                 raise ValueError
             return values
 
-    def _opened(self) -> zipfile.ZipFile:
+    def _opened(self, content: bytes) -> zipfile.ZipFile:
+        if content[:4] not in ARCHIVES:
+            raise self._damaged()
         try:
             return zipfile.ZipFile(self._file)
         except Exception:

@@ -32,7 +32,7 @@ from systolith.runtime import ELEMENTS
 from systolith.stored_models import check_onnx, check_ports, parse_model
 from systolith.whole_files import read_whole, write_whole
 
-__all__ = ["HostNode", "HostPart", "Network", "Signature", "load", "save"]
+__all__ = ["HostNode", "HostPart", "Network", "Signature", "check_whole", "load", "save"]
 
 MAGIC = b"SYSTONET"
 VERSION = 2
@@ -128,7 +128,8 @@ def load(path: Path) -> Program | Network:
 
 
 def to_bytes(network: Network) -> bytes:
-    """The container's bytes."""
+    """The container's bytes. Raises SystolithError for a network that `from_bytes` would not take."""
+    check_whole(network, "Network")
     stored = _initializers(network.model)
     records: list[tuple[Record, bytes]] = []
     left_out = []
@@ -265,6 +266,17 @@ def _records(data: bytes, where: str) -> list[tuple[Record, bytes]]:
     if end != len(data):
         raise SystolithError(f"{where}: must end at offset {end}, not have {len(data) - end} bytes more")
     return records
+
+
+def check_whole(network: Program | Network, where: str) -> None:
+    """Raises SystolithError for what no file may hold: sizes beyond those of `program_rules.py`, for one."""
+    if isinstance(network, Program):
+        program_rules.check_program(network, where)
+        return
+    check_network(network, where)
+    for index, part in enumerate(network.parts):
+        if isinstance(part, Program):
+            program_rules.check_program(part, f"{where}, part {index}")
 
 
 def check_network(network: Network, where: str) -> None:

@@ -7,7 +7,6 @@ import onnx
 from onnx import AttributeProto, helper, numpy_helper
 
 from systolith import runtime
-from systolith.compiler.frontend.dense import LARGEST
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.tensors import Constant, DequantizedConstant, Tensor
 from systolith.runtime import RuntimeRefusal
@@ -18,6 +17,8 @@ OPSET = 17
 """Of a node of another domain."""
 MEMORY, SECONDS = 1 << 30, 60
 """What computing one may take."""
+LARGEST = 1 << 24
+"""Elements of a folded constant; more only if there are as many in what it is made from."""
 KEPT = ("QuantizeLinear", "DequantizeLinear", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 """What knows constants by itself, and keeps dequantized ones as the integers they are."""
 RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
@@ -103,7 +104,8 @@ def _check_size(node: Node, model: onnx.ModelProto) -> None:
     except Exception as error:  # As above.
         reason = " ".join(str(error).replace("[ShapeInferenceError]", "").split())
         raise node.error(f"constants cannot be computed: {reason[:200]}") from None
+    largest = max(LARGEST, sum(prod(tensor.dims) for tensor in model.graph.initializer) + 1)
     for port in inferred.graph.output:
         sizes = [dim.dim_value for dim in port.type.tensor_type.shape.dim if dim.HasField("dim_value")]
-        if prod(sizes) >= LARGEST:
-            raise node.error(f"a constant must have fewer than {LARGEST} elements, not shape {tuple(sizes)}")
+        if prod(sizes) >= largest:
+            raise node.error(f"a constant must have fewer than {largest} elements, not shape {tuple(sizes)}")

@@ -82,7 +82,7 @@ def gemm(node: Node, inputs: list[Tensor | None], layers: Layers) -> Sum:
 def qgemm(node: Node, inputs: list[Tensor | None], layers: Layers) -> Quantized:
     """QGemm of com.microsoft with quantized output, as ONNX Runtime's quantizer writes Gemm."""
     attributes = node.attributes(**GEMM)
-    operands = (*inputs, None, None, None)[:9]
+    operands = (*inputs, *(None,) * 9)[:9]
     if operands[7] is None or operands[8] is None:
         raise node.unsupported("inputs 'y_scale' and 'y_zero_point' must be there; a float32 output is not supported")
     _require_rank(node, operands[0], 2)

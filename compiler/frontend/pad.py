@@ -12,6 +12,8 @@ from systolith.compiler.ir import Conv, Map, Window
 __all__ = ["pad"]
 
 BATCH, CHANNELS, HEIGHT, WIDTH = range(4)
+WEIGHTS = 1 << 26
+"""Weights of a convolution that pads channels; pads can be any numbers."""
 
 
 def pad(node: Node, inputs: list[Tensor | None], layers: Layers) -> Tensor:
@@ -100,6 +102,10 @@ def _channels(node: Node, image: Image, pads: tuple[int, int], value: int, layer
     if zero_point is None:
         raise node.unsupported("input must have a scale, from a DequantizeLinear before it")
     outputs = before + count + after
+    if outputs * count > WEIGHTS:
+        raise node.unsupported(
+            f"pads must not make {outputs} channels of {count}: that takes more than {WEIGHTS} weights"
+        )
     weights, bias = np.zeros((outputs, count, 1, 1), np.int8), np.full(outputs, value - zero_point, np.int32)
     kept = np.arange(max(-before, 0), min(count, count + after))
     weights[kept + before, kept] = 1

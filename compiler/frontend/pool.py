@@ -17,6 +17,8 @@ from systolith.compiler.ir import Dims, Map, Window
 __all__ = ["average", "average_pool", "dequantized", "global_average_pool", "global_max_pool", "max_pool",
            "maximum", "pool_windows"]  # fmt: skip
 
+LONGEST = 1 << 16
+"""Of a window, along an axis; pads are shorter."""
 WINDOW = {"auto_pad": "NOTSET", "ceil_mode": 0, "dilations": (), "kernel_shape": (), "pads": (), "strides": ()}
 
 
@@ -137,10 +139,14 @@ def _refuse_skipping(node: Node, shape: Geometry, sizes: tuple[int, ...], kernel
 def _refuse_empty(node: Node, window: Window, sizes: tuple[int, ...]) -> None:
     """Raises UnsupportedError for a window that has no position inside an input of that height and width."""
     outputs = window.output_size(*(1, *sizes)[-2:])
+    if max(window.kernel) > LONGEST:
+        raise node.unsupported(f"attribute 'kernel_shape' must be at most {LONGEST}, not {list(window.kernel)}")
     for axis, size in enumerate((1, *sizes)[-2:]):
-        starts = np.arange(outputs[axis]) * window.stride[axis] - window.pads[axis]
-        taps = starts[:, np.newaxis] + np.arange(window.kernel[axis]) * window.dilation[axis]
-        if not ((taps >= 0) & (taps < size)).any(axis=1).all():
+        begin, stride, dilation = -window.pads[axis], window.stride[axis], window.dilation[axis]
+        last = begin + (outputs[axis] - 1) * stride
+        starts = np.array([*range(begin, min(0, last), stride), last])  # Those between begin inside.
+        taps = np.maximum(-(starts // dilation), 0)  # The first that is not before the input.
+        if not ((taps < window.kernel[axis]) & (starts + taps * dilation < size)).all():
             raise node.unsupported("windows must not lie in the pads alone")
 
 

@@ -82,7 +82,9 @@ def load_network(source: Path, config: Config, batch: int, instructions: bool = 
     if source.suffix.lower() == ".onnx":
         from systolith.compiler.network import compile_network
 
-        return compile_network(source, config, batch)
+        compiled = compile_network(source, config, batch)
+        network.check_whole(compiled, str(source))
+        return compiled
     loaded = network.load(source)
     if batch != 1:
         raise SystolithError(f"Batch must be told to the compiler; {source} is compiled, with a batch of its own")
@@ -98,6 +100,7 @@ def load_network(source: Path, config: Config, batch: int, instructions: bool = 
 def _check_part(part: Program | HostPart, config: Config, instructions: bool, where: str) -> None:
     """Raises SystolithError for an unsafe program, or an unsound model."""
     from systolith.compiler.check import check
+    from systolith.compiler.check_scales import check_scales
     from systolith.compiler.frontend.file import read_model
 
     if isinstance(part, HostPart):
@@ -105,6 +108,7 @@ def _check_part(part: Program | HostPart, config: Config, instructions: bool, wh
     elif instructions:
         try:
             check(part.code, config, part.region_bytes())
+            check_scales(part)
         except SystolithError as error:
             raise SystolithError(f"{where}: {error}") from None
 

@@ -84,7 +84,7 @@ def _test_set(
     if path is None:
         labels, samples = own, calibration
     else:
-        arrays = load_arrays(path, [LABELS, *(port.name for port in ports)], single=LABELS)
+        arrays = load_arrays(path, [LABELS, *(port.name for port in model.graph.input)], single=LABELS)
         if LABELS not in arrays:
             raise SystolithError(f"{path}: must have an array '{LABELS}', not {', '.join(map(repr, arrays)) or 'none'}")
         labels = arrays.pop(LABELS)

@@ -1,0 +1,47 @@
+"""ONNX models: fields, nodes and bytes changed; what compiles computes what ONNX Runtime does."""
+
+from pathlib import Path
+
+import numpy as np
+from google.protobuf.message import DecodeError, EncodeError
+from onnx import ModelProto
+
+from systolith.compiler.network import compile_network
+from systolith.config import PRESETS
+from systolith.sim.check import check
+from systolith.sim.fuzz import models, protobuf
+from systolith.sim.fuzz.case import Case, Wrong
+from systolith.sim.fuzz.damage import damaged_bytes, few
+from systolith.sim.inputs import random_inputs
+from systolith.sim.run import run
+
+__all__ = ["judge", "make"]
+
+TINY = PRESETS["tiny4"]
+
+
+def make(seed: int) -> Case:
+    """One of the seed models, changed."""
+    rng = np.random.default_rng(seed)
+    data = models.seed_model(int(rng.integers(models.COUNT)))
+    if rng.random() < 0.2:
+        return Case(damaged_bytes(rng, data), ".onnx", "bytes")
+    model = ModelProto.FromString(data)
+    changes = [protobuf.damage(rng, model) for _ in range(few(rng))]
+    try:
+        return Case(model.SerializeToString(), ".onnx", ", ".join(changes))
+    except (DecodeError, EncodeError, ValueError):
+        return Case(data, ".onnx", "nothing")
+
+
+def judge(case: Case, folder: Path) -> str:
+    """Compile it; run it on the instruction simulator; compare."""
+    path = folder / "case.onnx"
+    path.write_bytes(case.data)
+    network = compile_network(path, TINY)
+    inputs = random_inputs(network, 1)
+    outputs, _ = run(network, inputs, TINY, "isa")
+    found = check(network, inputs, outputs)
+    if not found.passed:
+        raise Wrong(f"{case.change}: {found}")
+    return "right" if found.onnxruntime is not None else "without a reference"
