@@ -24,7 +24,9 @@ def count_chain(net: HostTensors, x: Quantized, _: Sequence[Quantized]) -> list[
     """A tensor whose first dimension depends on the data of x, and one or two uses of it."""
     require(x.values.size <= MOST)
     rows = net.choice(list(SOURCES.values()))(net, x)
-    require(net.shape(rows)[0] > 0)
+    if not net.shape(rows)[0]:
+        _count_output(net, rows, x)
+        return _rows_output(net, rows, x)
     made: list[Quantized] = []
     for _use in range(net.integer(1, 2)):
         made += net.choice(list(USES.values()))(net, rows, x)
@@ -168,10 +170,32 @@ def _split(net: HostTensors, x: Quantized) -> str:
     return net.finished("SequenceAt", [pieces, net.ints(net.choice([0, -1]))], first)
 
 
+def _asked(net: HostTensors, x: Quantized) -> str:
+    """As many elements, or copies of a row, as a network input says."""
+    flat = net.flat(net.real(x))
+    asked = net.free_input(np.array([net.integer(1, x.values.size)], np.int64))
+    match net.integer(0, 2):
+        case 0:
+            return net.host("Slice", [flat, net.ints([0]), asked])
+        case 1:
+            return net.choice(net.hosts("TopK", [flat, asked], 2, axis=0))
+        case _:
+            shape = net.free_input(np.array([net.integer(1, 5), net.integer(1, 3)], np.int64))
+            return net.host("Expand", [net.floats([[0.5]]), shape])
+
+
+def _places(net: HostTensors, x: Quantized) -> str:
+    """Where 8-bit integers are not zero: [count], int64."""
+    known = net.known(x)
+    found = net.host("NonZero", [known if net.chance(50) else net.host("Cast", [known], to=TensorProto.BOOL)])
+    return net.host("Gather", [found, net.ints(net.integer(0, len(x.shape) - 1))], axis=0)
+
+
 SOURCES: dict[str, Callable[[HostTensors, Quantized], str]] = {
     "nonzero": _nonzero, "compress": _compress, "compress_rows": _compress_rows, "top": _top, "unique": _unique,
     "gather": _gather, "suppressed": _suppressed, "sliced": _sliced, "positions": _positions, "copies": _copies,
-    "one_hot": _one_hot, "collected": _collected, "either": _either, "split": _split,
+    "one_hot": _one_hot, "asked": _asked, "places": _places, "collected": _collected, "either": _either,
+    "split": _split,
 }  # fmt: skip
 
 
@@ -293,7 +317,11 @@ def _layer(net: HostTensors, rows: str, _: Quantized) -> list[Quantized]:
     width = net.shape(real)[1]
     first = net.back(real)
     outputs = net.integer(1, 6)
-    y = net.host("MatMul", [net.real(first), net.weights((width, outputs), 1)[0]])
+    if net.chance(50):
+        y = net.host("MatMul", [net.real(first), net.weights((width, outputs), 1)[0]])
+    else:
+        images = net.shaped(net.real(first), [-1, width, 1, 1])
+        y = net.host("Conv", [images, net.weights((outputs, width, 1, 1), 0)[0]])
     scale, zero_point = net.parameters(net.values(y))
     small = net.rounded(net.writer.quantize(y, scale, zero_point), net.values(y), scale, zero_point)
     if net.chance(30):
@@ -326,12 +354,14 @@ USES: dict[str, Callable[[HostTensors, str, Quantized], list[Quantized]]] = {
 
 
 def _large(net: HostTensors, real: str) -> str:
-    """Which elements are above a threshold that lies between two of them."""
+    """Which elements are above a threshold: it lies between two of them mostly, and else above all."""
     values = np.unique(net.values(real))
     require(len(values) > 1)
     place = int(len(values) * net.choice([0.5, 0.2, 0.8]))
     place = min(max(place, 1), len(values) - 1)
     threshold = np.float32((values[place - 1] + values[place]) / 2)
+    if net.chance(5):
+        threshold = np.float32(values[-1] + 1)
     return net.host(net.choice(["Greater", "GreaterOrEqual", "Less"]), [real, net.floats(threshold)])
 
 
