@@ -14,7 +14,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, ValueInfoProto
 
-from systolith.errors import SystolithError
 from systolith.network import Network
 from systolith.program import Program
 from systolith.sim import unoptimized
@@ -43,7 +42,7 @@ class Judgement:
 
 
 def judge(network: Program | Network, inputs: Arrays, outputs: Arrays) -> Judgement:
-    """Outputs of a run against the whole model. Raises SystolithError where ONNX Runtime has no values for it."""
+    """Outputs of a run against the whole model. Raises RefusedError where ONNX Runtime has no values for it."""
     whole = onnx.load_from_string(network.model)
     cuts = _accelerated(network, whole, inputs)
     names = list(dict.fromkeys(port.name for port in whole.graph.output))
@@ -68,7 +67,7 @@ def has_values(network: Program | Network, inputs: Arrays) -> bool:
     try:
         cuts = _accelerated(network, whole, inputs)
         _evaluated(whole, inputs, cuts, [port.name for port in whole.graph.output])
-    except SystolithError:
+    except unoptimized.RefusedError:
         return False
     return True
 
