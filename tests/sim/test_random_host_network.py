@@ -16,9 +16,10 @@ from onnx import GraphProto, ModelProto
 
 from systolith.sim import unoptimized
 from systolith.sim.campaign import UNCOMPARED, campaign
-from systolith.sim.random_host_counts import SOURCES, USES
+from systolith.sim.random_host_counts import USES
 from systolith.sim.random_host_islands import ISLANDS
 from systolith.sim.random_host_network import HOST_OPERATORS, random_host_network
+from systolith.sim.random_host_sources import SOURCES
 from systolith.sim.random_network import RandomNetwork
 from systolith.sim.random_tensors import SeededDraws
 from systolith.sim.subgraphs import graphs, needed, reads
