@@ -120,7 +120,9 @@ def expose(model: bytes, names: list[str], batch: int = 1) -> bytes:
     probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     for port in reference.session(probe.SerializeToString()).outputs:
         if port.name in names and port.kind in EIGHT_BITS:
-            proto.graph.output.append(onnx.helper.make_tensor_value_info(port.name, EIGHT_BITS[port.kind], port.shape or None))
+            proto.graph.output.append(
+                onnx.helper.make_tensor_value_info(port.name, EIGHT_BITS[port.kind], port.shape or None)
+            )
     return proto.SerializeToString()
 
 

@@ -205,7 +205,7 @@ def _types(net: HostTensors, x: str) -> str:
     two = net.constant(np.asarray(3, net.values(y).dtype))
     if to != TensorProto.FLOAT16:
         y = net.host(net.choice(["Add", "Mul", "Sub"]), [y, two])
-    if net.chance(50):
+    if net.chance(70):
         net.result(y)
     return net.cast(y, TensorProto.FLOAT)
 
@@ -281,8 +281,8 @@ def _matmul(net: HostTensors, x: str) -> str:
 def _scalar(net: HostTensors, x: str) -> str:
     """A statistic without dimensions, which is an output, and a factor."""
     y = net.host(net.choice(["ReduceMean", "ReduceMax", "ReduceSum"]), [x], keepdims=0)
-    if net.chance(60):
-        net.result(y)
+    if net.chance(70):
+        net.result(net.cast(y, net.choice([TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE])))
     return net.host("Sub", [x, y])
 
 

@@ -22,6 +22,7 @@ from systolith.sim.random_names import renamed
 from systolith.sim.random_network import OPSETS, RandomNetwork, random_input
 from systolith.sim.random_operators import OPERATORS
 from systolith.sim.random_tensors import Draws, Quantized
+from systolith.sim.subgraphs import graphs, needed, reads
 
 __all__ = ["HOST_OPERATORS", "random_host_network"]
 
@@ -36,6 +37,10 @@ HOST_KINDS = tuple(name for name, (weight, _) in HOST_OPERATORS.items() for _ in
 LAYERS = ("conv", "conv", "matmul", "gemm", "max_pool", "average_pool", "combine", "concat", "limits", "global_pool",
           "flatten", "with_constant", "conv_transpose", "qlinear", "resize", "pad")  # fmt: skip
 """Operators of the accelerator between them."""
+
+DOMAIN = "local"
+"""Of functions of the model."""
+NEVER_CALLED = ("Constant", "DequantizeLinear", "QuantizeLinear")
 
 
 def random_host_network(draws: Draws, largest: int = 6, only: Sequence[str] = ()) -> RandomNetwork:
@@ -52,10 +57,13 @@ def random_host_network(draws: Draws, largest: int = 6, only: Sequence[str] = ()
         with net.attempt():
             tensors += (HOST_OPERATORS[kind] if host else OPERATORS[kind])[1](net, x, tensors)
             kinds.append(kind)
+    if net.chance(5):
+        net.free_input(net.rng.normal(size=3))  # Nothing reads it.
     _outputs(net, tensors)
     model = onnx.load_from_string(net.writer.model("network"))
     _declare(net, model)
     _store(net, model)
+    _call(net, model)
     inputs = renamed(model, net.inputs, draws) if net.chance(60) else net.inputs
     return RandomNetwork(model.SerializeToString(), inputs, tuple(kinds))
 
@@ -72,10 +80,11 @@ def _first_layer(net: HostTensors, tensors: list[Quantized]) -> list[str]:
 
 
 def _outputs(net: HostTensors, tensors: Sequence[Quantized]) -> None:
-    """What nothing reads becomes an output; so do some tensors that are read, inputs and constants."""
-    read = {name for node in net.writer.nodes for name in node.input}
-    for y in tensors:
-        if y.name not in net.inputs and (y.name not in read or net.chance(15)):
+    """What no output depends on becomes one; so do some tensors that are read, inputs and constants."""
+    for y in reversed(tensors):
+        outputs = [port.name for port in net.writer.outputs]
+        read = {name for node in needed(net.writer.nodes, outputs) for name in reads(node)}
+        if y.name not in net.inputs and (y.name not in {*read, *outputs} or net.chance(15)):
             net.output(y)
     if net.chance(8):
         name = net.choice(list(net.inputs))
@@ -124,3 +133,21 @@ def _store(net: HostTensors, model: ModelProto) -> None:
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     if net.chance(4):
         graph.output.append(graph.output[net.integer(0, len(graph.output) - 1)])
+
+
+def _call(net: HostTensors, model: ModelProto) -> None:
+    """Some nodes become calls of functions of the model."""
+    imports = [opset for opset in model.opset_import if opset.domain == ""]
+    for node in model.graph.node:
+        plain = not node.domain and "" not in node.input and not any(graphs(node)) and node.op_type not in NEVER_CALLED
+        if plain and net.chance(2):
+            inputs, outputs = ([f"{kind}{i}" for i in range(len(names))] for kind, names in
+                               (("a", node.input), ("b", node.output)))  # fmt: skip
+            inner = helper.make_node(node.op_type, inputs, outputs)
+            inner.attribute.extend(node.attribute)
+            name = f"{node.op_type}Function{len(model.functions)}"
+            model.functions.append(helper.make_function(DOMAIN, name, inputs, outputs, [inner], imports))
+            node.op_type, node.domain = name, DOMAIN
+            del node.attribute[:]
+    if model.functions:
+        model.opset_import.append(helper.make_opsetid(DOMAIN, 1))

@@ -12,11 +12,15 @@ from numpy.typing import NDArray
 
 from systolith.errors import SystolithError
 
-__all__ = ["run", "session"]
+__all__ = ["RefusedError", "run", "session"]
+
+
+class RefusedError(SystolithError):
+    """ONNX Runtime does not take a model, or has no values for these inputs."""
 
 
 def session(model: bytes) -> onnxruntime.InferenceSession:
-    """The model ready to run. Raises SystolithError where ONNX Runtime refuses it."""
+    """The model ready to run. Raises RefusedError where ONNX Runtime refuses it."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
@@ -28,7 +32,7 @@ def session(model: bytes) -> onnxruntime.InferenceSession:
 
 
 def run(model: bytes, inputs: Mapping[str, NDArray]) -> list[NDArray]:
-    """Outputs in the model's order. Raises SystolithError where ONNX Runtime refuses model or inputs."""
+    """Outputs in the model's order. Raises RefusedError where ONNX Runtime refuses model or inputs."""
     ready = session(model)
     try:
         return [np.asarray(values) for values in ready.run(None, dict(inputs))]
@@ -36,5 +40,5 @@ def run(model: bytes, inputs: Mapping[str, NDArray]) -> list[NDArray]:
         raise _refusal(error) from None
 
 
-def _refusal(error: Exception) -> SystolithError:
-    return SystolithError(f"ONNX Runtime, unoptimized, refuses: {' '.join(str(error).split())[:300]}")
+def _refusal(error: Exception) -> RefusedError:
+    return RefusedError(f"ONNX Runtime, unoptimized, refuses: {' '.join(str(error).split())[:300]}")

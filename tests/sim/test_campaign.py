@@ -1,11 +1,14 @@
 """The random campaign: cases come from their seed alone, differences are failures, and the sums are right."""
 
+import os
 from collections import Counter
 
 import pytest
 
 from systolith import SystolithError
-from systolith.sim import campaign, check, run
+from systolith.compiler import network
+from systolith.errors import UnsupportedError
+from systolith.sim import campaign, check, judge, run
 from systolith.sim.campaign import CONFIGS, Verdict, make_case, run_case
 
 
@@ -80,3 +83,54 @@ def test_the_campaign_goes_on_until_enough_were_compared(monkeypatch):
 def test_only_repeats_one_case(capsys):
     assert campaign.main(["--only", "3", "--backend", "isa"]) == 0
     assert f'name = "{make_case(3).config.name}"' in capsys.readouterr().out
+
+
+def test_a_case_that_ends_its_process_is_a_failure(monkeypatch):
+    """Only that one: the others that were running are run again."""
+    monkeypatch.setattr(campaign, "run_case", die_at_two)
+    verdicts = {verdict.seed: verdict for verdict in campaign.campaign(iter(range(1, 99)), 4, "isa", 1)}
+    assert {seed: verdict.kind for seed, verdict in verdicts.items()} == {
+        1: "equal",
+        2: "FAILED",
+        3: "equal",
+        4: "equal",
+    }
+    assert (verdicts[2].message, verdicts[2].config) == ("the process died", make_case(2).config.name)
+
+
+def die_at_two(seed: int, backend: str, host: bool) -> Verdict:
+    if seed == 2:
+        os._exit(1)
+    return Verdict(seed, "equal", "tiny4")
+
+
+@pytest.fixture(scope="module")
+def passing() -> int:
+    """A host case that passes."""
+    return next(seed for seed in range(1, 99) if run_case(seed, "isa", host=True).kind in ("equal", "one step"))
+
+
+def test_host_cases_are_judged_as_a_whole(passing, monkeypatch):
+    monkeypatch.setattr(judge, "judge", lambda *_: judge.Judgement(("output 'y': 1 of 2 differ",), 9, 0))
+    verdict = run_case(passing, "isa", host=True)
+    assert (verdict.kind, verdict.message) == ("FAILED", "output 'y': 1 of 2 differ")
+
+
+def test_a_host_case_that_onnx_runtime_refuses_too_has_no_values(passing, monkeypatch):
+    def refused(*_):
+        raise SystolithError("ONNX Runtime refuses the model: k is too large")
+
+    monkeypatch.setattr(run, "run", refused)
+    verdicts = [run_case(passing, "isa", host=True)]
+    monkeypatch.setattr(judge, "has_values", lambda *_: False)
+    verdicts.append(run_case(passing, "isa", host=True))
+    assert [verdict.kind for verdict in verdicts] == ["FAILED", "no values"]
+
+
+def test_a_host_case_may_be_refused_only_where_nothing_is_for_the_accelerator(monkeypatch):
+    def refused(*_):
+        raise UnsupportedError(reasons.pop(0), "")
+
+    reasons = ["model: nothing of it can run on the accelerator; ...", "model: Loop 'x' is not supported"]
+    monkeypatch.setattr(network, "compile_network", refused)
+    assert [run_case(1, "isa", host=True).kind for _ in range(2)] == ["refused", "FAILED"]

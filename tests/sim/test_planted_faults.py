@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from onnx import GraphProto, TensorProto, helper, numpy_helper
 from split_models import IMAGE, Net
 
-from systolith import PRESETS
+from systolith import PRESETS, SystolithError
 from systolith.compiler.network import compile_network
 from systolith.network import HostPart, Network
 from systolith.program import Program
 from systolith.sim import golden, reference, unoptimized
 from systolith.sim.check import check
 from systolith.sim.inputs import random_inputs
-from systolith.sim.judge import judge
+from systolith.sim.judge import has_values, judge
 from systolith.sim.run import run
 
 TINY = PRESETS["tiny4"]
@@ -261,3 +261,18 @@ def test_programs_alone_are_judged():
     outputs, _ = run(program, inputs, TINY, "isa")
     assert judge(program, inputs, outputs).passed
     assert not judge(program, inputs, {name: values ^ 1 for name, values in outputs.items()}).passed
+
+
+def test_values_are_missing_only_where_onnx_runtime_has_none():
+    """A TopK of as many elements as an input says: too many, or few enough."""
+    net = Net()
+    net.output(net.conv(net.input("x", np.int8, IMAGE)), np.int8, IMAGE)
+    asked = net.input("k", np.int64, [1])
+    net.output(net.node("TopK", [net.constant(np.arange(4.0, dtype=np.float32)), asked], axis=0), np.float32, ["k"])
+    net.nodes[-1].output.append("places")
+    network = compile_network(net.model(), TINY)
+    inputs = random_inputs(network, 1)
+    assert has_values(network, {**inputs, "k": np.array([3])})
+    assert not has_values(network, {**inputs, "k": np.array([5])})
+    with pytest.raises(SystolithError, match="Input 'x' must have shape"):
+        has_values(network, {"x": np.zeros((1, 4, 6, 7), np.int8), "k": np.array([3])})
