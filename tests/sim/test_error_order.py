@@ -17,7 +17,7 @@ INDEX = {"LOAD.W": 1, "LOAD.A": 4, "EXECUTE": 7, "SFU": 11, "STORE": 13}
 
 
 def around(rng: np.random.Generator, limit: int, below: int, above: int = 2) -> int:
-    return int(limit + rng.integers(-below, above))
+    return max(0, int(limit + rng.integers(-below, above)))
 
 
 def draw(rng: np.random.Generator, name: str) -> dict[str, dict[str, int]]:
