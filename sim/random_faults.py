@@ -38,6 +38,7 @@ MEMORIES = {
     Unit.DEPTHWISE: ("act", "weight", "dw_acc"),
 }
 FAULTS = ("field",) * 12 + ("group", "header", "wait", "signal", "overflow", "end")
+"""What may be wrong: methods of Breaker, and an END that is missing."""
 MOST = 5
 """Things wrong with a program."""
 Patch = Callable[[int], int]
@@ -102,7 +103,7 @@ class Breaker:
         self.draw.constants.pop(instruction.form.name, None)
 
     def _changed(self, instruction: Instruction) -> Instruction:
-        """Another value in some field; of regions one that is neither written by STORE nor forbidden to it."""
+        """Another value in some field; a region becomes one that has no bytes."""
         names = [f for f in instruction.form.fields if f.name not in ("drain", "target", "entries")]
         if instruction.values.get("target"):
             # Other parameters could have scales that are not positive, which nobody defines.
