@@ -65,7 +65,7 @@ verilog: setup ## generate CONFIG (default edge16) into build/CONFIG
 verify: setup ## run the cocotb testbenches on CONFIG with SEED, RUNS times
 	$(BIN)/systolith verify --config $(CONFIG) --seed $(SEED) --runs $(RUNS)
 
-verify-long: setup ## run LAYERS (default 600) random layers, networks and programs on the RTL, with stalling memories
+verify-long: setup ## run LAYERS (default 600) random layers, networks and programs (some broken) on the RTL, with stalling memories
 	$(BIN)/python -m systolith.sim.campaign --layers $(LAYERS) --seed $(SEED)
 
 verify-host: setup ## run MODELS (default 500) random networks of which the host runs a part, on BACKEND (default isa)

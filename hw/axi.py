@@ -22,7 +22,7 @@ def beat_size(config: Config) -> int:
 
 
 class Axi4(wiring.Signature):
-    """AXI4 as a master drives it. Its one ID changes only in a reset (see AxiMaster), so all responses come in order."""
+    """AXI4 as a master drives it. The ID changes only in a reset (see AxiMaster), so all responses come in order."""
 
     def __init__(self, config: Config):
         def address(prefix: str) -> dict:

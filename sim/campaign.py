@@ -2,15 +2,16 @@
 `make verify-host`: random networks of which the host runs a part.
 
 Layers (sim/layers.py) and networks (sim/random_network.py) are bit-equal to golden, and to ONNX Runtime where that is
-promised; random programs (sim/random_program.py) to the instruction simulator. Networks with host parts
-(sim/random_host_network.py) pass the same check, and a second one that knows nothing of parts (sim/judge.py).
+promised; random programs (sim/random_program.py) to the instruction simulator, and broken ones (sim/random_faults.py)
+stop as it says. Networks with host parts (sim/random_host_network.py) pass the same check, and a second one that knows
+nothing of parts (sim/judge.py).
 
 Run: python -m systolith.sim.campaign [--host] [--layers 600] [--seed 1] [--only SEED] [--backend rtl] [--workers 2]
 
 Case SEED is made from that number alone: its configuration (one of `CONFIGS`, so that builds are few), its layer,
-chain of layers or network with inputs, or its program, its memory and where its regions lie. A run takes the seeds from
---seed on until --layers cases were compared; --only repeats one and says what it is made of. With --host, every case is
-a network with host parts. A case that ends its process is a failure like others.
+chain of layers or network with inputs, or its programs, its memory and where its regions lie. A run takes the seeds
+from --seed on until --layers cases were compared; --only repeats one and says what it is made of. With --host, every
+case is a network with host parts. A case that ends its process is a failure like others.
 """
 
 import argparse
@@ -30,9 +31,11 @@ from numpy.typing import NDArray
 
 from systolith.config import PRESETS, Config
 from systolith.errors import SystolithError
+from systolith.sim.fault_check import compare_fault, compare_orders
 from systolith.sim.layers import random_layer
 from systolith.sim.memory_model import MemoryModel
 from systolith.sim.program_check import compare
+from systolith.sim.random_faults import BrokenProgram, broken_program
 from systolith.sim.random_host_network import random_host_network
 from systolith.sim.random_network import random_network
 from systolith.sim.random_program import RandomProgram, random_program
@@ -63,8 +66,8 @@ CONFIGS = (
 queues from 2, memories from tight."""
 
 MAX_CYCLES = 100_000_000
-PROGRAMS, NETWORKS = 0.2, 0.4
-"""Shares of cases that are programs, and whole networks."""
+BROKEN, PROGRAMS, NETWORKS = 0.05, 0.2, 0.4
+"""Shares of cases that are broken programs, programs, and whole networks."""
 UNCOMPARED = ("refused", "no values")
 """Verdicts on cases that were not compared."""
 NOTHING = "nothing of it can run on the accelerator"
@@ -73,7 +76,8 @@ NOTHING = "nothing of it can run on the accelerator"
 
 @dataclass(frozen=True)
 class Case:
-    """A random layer, chain of layers or network, `model`, or a random program, on one accelerator with one memory."""
+    """A random layer, chain of layers or network, `model`, or a random program, on one accelerator with one memory; a
+    `program` with `broken` is one that runs after that."""
 
     seed: int
     config: Config
@@ -81,6 +85,7 @@ class Case:
     model: bytes = b""
     inputs: dict[str, NDArray] = field(default_factory=dict)
     program: RandomProgram | None = None
+    broken: BrokenProgram | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,7 @@ class Verdict:
 
     - "equal": to golden and to ONNX Runtime, bit for bit,
     - "equal program": to the instruction simulator, bit for bit,
+    - "equal fault": one that the instruction simulator allows,
     - "one step": equal to golden, within a step of ONNX Runtime, which computed it in float,
     - "golden only": equal to golden; this processor's ONNX Runtime saturates,
     - "refused": by the compiler; a network with host parts only if nothing of it can run on the accelerator,
@@ -119,9 +125,12 @@ def make_case(seed: int, host: bool = False) -> Case:
         network = random_host_network(SeededDraws(rng))
         return Case(seed, config, memory, network.model, network.inputs)
     kind = rng.random()
-    if kind < PROGRAMS:
+    if kind < BROKEN:
+        broken = broken_program(rng, config)
+        return Case(seed, config, memory, program=random_program(rng, config), broken=broken)
+    if kind < BROKEN + PROGRAMS:
         return Case(seed, config, memory, program=random_program(rng, config))
-    if kind < PROGRAMS + NETWORKS:
+    if kind < BROKEN + PROGRAMS + NETWORKS:
         network = random_network(SeededDraws(rng))
         return Case(seed, config, memory, network.model, network.inputs)
     model, inputs = random_layer(rng)
@@ -131,6 +140,8 @@ def make_case(seed: int, host: bool = False) -> Case:
 def run_case(seed: int, backend: str = "rtl", host: bool = False) -> Verdict:
     """Compile, run and compare one case. Whatever goes wrong after compilation is a failure, with its message."""
     case = make_case(seed, host)
+    if case.program and case.broken:
+        return _run_broken(case, case.broken, case.program, backend)
     if case.program:
         return _run_program(case, case.program, backend)
     try:
@@ -180,6 +191,18 @@ def _run_program(case: Case, program: RandomProgram, backend: str) -> Verdict:
         message = f"{different} bytes differ from the instruction simulator"
         return Verdict(case.seed, "FAILED", case.config.name, cycles, message)
     return Verdict(case.seed, "equal program", case.config.name, cycles)
+
+
+def _run_broken(case: Case, broken: BrokenProgram, after: RandomProgram, backend: str) -> Verdict:
+    """On the RTL, and with units in another order on every other backend."""
+    try:
+        if backend == "rtl":
+            message = compare_fault(broken, after, case.config, case.memory, case.seed)
+        else:
+            message = compare_orders(broken, case.config, case.seed)
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+    return Verdict(case.seed, "FAILED" if message else "equal fault", case.config.name, message=message)
 
 
 def campaign(seeds: Iterator[int], layers: int, backend: str, workers: int, host: bool = False) -> Iterator[Verdict]:

@@ -5,25 +5,29 @@ The hardware must report one of `Simulator.faults`, and where there are none, ex
 runs in order, so memory holds what the retired ones stored, and of later ones any part.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from systolith.config import Config
-from systolith.isa import Opcode, Region, Unit
+from systolith.isa import Instruction, Opcode, Region, Unit
 from systolith.sim import isa_sim
 from systolith.sim.fault import HardwareFault
 from systolith.sim.image import Image
+from systolith.sim.isa_checks import Constants
 from systolith.sim.isa_sim import Simulator
+from systolith.sim.isa_state import State
 from systolith.sim.memory_model import MemoryModel
 from systolith.sim.random_faults import BrokenProgram
 from systolith.sim.random_program import RandomProgram
 from systolith.sim.rtl import Accelerator
 
-__all__ = ["Expected", "compare_fault", "expect"]
+__all__ = ["Expected", "compare_fault", "compare_orders", "expect"]
 
 WATCHDOG = 20_000
+OFFSETS = 1 << 32
 Key = tuple[str, int, int | None, int]
 
 
@@ -34,31 +38,42 @@ def key(fault: HardwareFault) -> Key:
 
 @dataclass(frozen=True)
 class Expected:
-    """What may happen: the faults one of which is reported (none: the program ends), the bytes of OUTPUT before the
-    first STORE, after each, and in the end; and whether instructions ran that leave unknown values."""
+    """What may happen: the faults one of which is reported (none: the program ends); the rows that were stored, as
+    first byte in OUTPUT and bytes, and the number of them before the first STORE, and after each whole one; and whether
+    instructions ran that leave unknown values."""
 
     faults: frozenset[Key]
-    stored: list[NDArray[np.uint8]]
+    rows: list[tuple[int, NDArray[np.uint8]]]
+    ends: list[int]
     loose: bool
 
 
 def expect(broken: BrokenProgram, config: Config, image: Image, order: int | None = None) -> Expected:
     """Run on the instruction simulator; `image` is changed. `order`: seed of the order of its units."""
     simulator = Simulator(config, image, order, broken.random.program.code)
-    output, stage = image.region(Region.OUTPUT), simulator.stages[Unit.STORE]
-    store, stored = stage.act, [output.copy()]
+    stage, rows, ends = simulator.stages[Unit.STORE], list[tuple[int, NDArray[np.uint8]]](), [0]
+    store = stage.act
     assert store
 
-    def noted(*arguments) -> None:
-        store(*arguments)
-        stored.append(output.copy())
+    def noted(state: State, i: Instruction, constants: Constants) -> None:
+        for row in _rows(i, constants["target"]):
+            store(state, row, constants)
+            rows.append((row["offset"], state.act[row["sram"] :][: row["cols"]].view(np.uint8).reshape(-1).copy()))
+        ends.append(len(rows))
 
     stage.act, faults = noted, frozenset[Key]()
     try:
         simulator.run()
     except HardwareFault as fault:
         faults = frozenset(map(key, simulator.faults or [fault]))
-    return Expected(faults, [*stored, output.copy()], any(_ran(simulator, broken, index) for index in broken.loose))
+    return Expected(faults, rows, ends, any(_ran(simulator, broken, index) for index in broken.loose))
+
+
+def _rows(i: Instruction, target: Mapping[str, int]) -> Iterator[Instruction]:
+    """A STORE, row by row."""
+    for r in range(i["rows"]):
+        offset, sram = i["offset"] + r * target["row_pitch"], i["sram"] + r * target["row_stride"]
+        yield replace(i, values={**i.values, "offset": offset % OFFSETS, "sram": sram, "rows": 1})
 
 
 def _ran(simulator: Simulator, broken: BrokenProgram, index: int) -> bool:
@@ -85,19 +100,30 @@ def compare_fault(broken: BrokenProgram, after: RandomProgram, config: Config, m
             return f"the RTL wrote at 0x{stray[0]:x}"
         retired = sum(accelerator.retired(index) for index, i in enumerate(broken.random.listing)
                       if i.form.opcode == Opcode.STORE)  # fmt: skip
-        if wrong := _unknown(image.region(Region.OUTPUT), expected, retired):
+        if wrong := _unknown(before.region(Region.OUTPUT), image.region(Region.OUTPUT), expected, retired):
             return f"{wrong} bytes of OUTPUT are not what {retired} STOREs leave"
         return _run_after(accelerator, following, after, config)
 
 
-def _unknown(output: NDArray[np.uint8], expected: Expected, retired: int) -> int:
+def compare_orders(broken: BrokenProgram, config: Config, seed: int) -> str:
+    """What is wrong with a run on the instruction simulator whose units go in another order; empty if nothing is."""
+    first, other = (expect(broken, config, broken.random.image(seed), order).faults for order in (None, seed))
+    return "" if first == other else f"faults depend on the order of units: {sorted(first)} or {sorted(other)}"
+
+
+def _unknown(before: NDArray[np.uint8], after: NDArray[np.uint8], expected: Expected, retired: int) -> int:
     """Bytes that the first `retired` STOREs cannot have left, nor any part of the others."""
-    possible = expected.stored[retired:]
-    if not possible:
-        return output.size
+    if retired >= len(expected.ends):
+        return after.size
     if expected.loose:
         return 0
-    return int(np.logical_and.reduce([output != stored for stored in possible]).sum())
+    whole, output = expected.ends[retired], before.copy()
+    for offset, stored in expected.rows[:whole]:
+        output[offset : offset + stored.size] = stored
+    known = output == after
+    for offset, stored in expected.rows[whole:]:
+        known[offset : offset + stored.size] |= after[offset : offset + stored.size] == stored
+    return int((~known).sum())
 
 
 def _sharing(first: Image, second: Image) -> tuple[Image, Image]:

@@ -2,8 +2,8 @@
 
 Each step advances one of: dispatch, the units, where EXECUTE is two (its weight stage runs a few instructions ahead, as
 in the hardware). With no seed they take turns; with a seed they advance by priorities that change at random now and
-then, which lets a unit run far ahead of another, so that a missing token shows as a wrong result. An instruction happens
-at once. There are no cycles here.
+then, which lets a unit run far ahead of another, so that a missing token shows as a wrong result. An instruction
+happens at once. There are no cycles here.
 
 The hardware stops at the first fault in time. Which one that is depends on the memory where several units have one, so
 here a unit with a fault stops alone, and the others go on as far as they can without it. All faults that are found so
@@ -60,8 +60,8 @@ def simulate(code: bytes, config: Config, memory: Image, seed: int | None = None
 
 
 class Stage:
-    """A unit, or one of EXECUTE's two stages: its queue, the tokens it may take, its constants, what it does; and how far
-    it got with an instruction that it `stopped` at: K tile and row (of EXECUTE)."""
+    """A unit, or one of EXECUTE's two stages: its queue, the tokens it may take, its constants, what it does; and how
+    far it got with an instruction that it `stopped` at: K tile and row (of EXECUTE)."""
 
     def __init__(self, unit: Unit, depth: int, mask: int, act: Callable | None):
         self.unit, self.depth, self.mask, self.act = unit, depth, mask, act
@@ -115,7 +115,7 @@ class Simulator:
             else:
                 progress = sum([move() for move in moves])
             if not progress:
-                raise min(self.faults, key=lambda fault: fault.index, default=None) or self._stuck()
+                raise min(self.faults, key=lambda fault: fault.index or 0, default=self._stuck())
 
     def _dispatch(self) -> bool:
         """Move the next instruction to its unit's queue, if there is room."""

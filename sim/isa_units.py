@@ -1,7 +1,7 @@
 """What each instruction does to SRAMs and memory, one vectorized function for each: the living definition of the ISA.
 
-`isa_sim.py` decides when; here everything happens at once. Instructions come checked (`isa_checks.py`); of accesses that
-must not be, the first one in the order of the unit is refused. The SFU is in `isa_sfu.py`.
+`isa_sim.py` decides when; here everything happens at once. Instructions come checked (`isa_checks.py`); of accesses
+that must not be, the first one in the order of the unit is refused. The SFU is in `isa_sfu.py`.
 """
 
 from typing import NamedTuple
@@ -68,7 +68,7 @@ def read_weights(state: State, i: Instruction, c: Constants) -> Weights:
 
 def execute(state: State, i: Instruction, c: Constants, weights: Weights) -> None:
     """EXECUTE: gather the input word of every output and K tile, multiply, and add into the accumulators."""
-    config, count = state.config, i["rows"] * i["cols"]
+    count = i["rows"] * i["cols"]
     blocks = i["act"] + c["input"]["block_stride"] * np.arange(c["kernel"]["blocks"])
     words = window_words(c["input"], c["kernel"], (blocks, i["y0"], i["x0"]), range(i["rows"]), i["cols"])
     words = words.reshape(count, -1)

@@ -10,7 +10,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from systolith.config import Config
-from systolith.isa import CONFIG_FORMATS, GROUP, HEADER, INSTRUCTION_BYTES, Field, Instruction, Region, Unit, make
+from systolith.isa import (
+    CONFIG_FORMATS,
+    GROUP,
+    HEADER,
+    INSTRUCTION_BYTES,
+    Field,
+    Instruction,
+    Opcode,
+    Region,
+    Unit,
+    make,
+)
 from systolith.sim.program_order import Access, Order
 from systolith.sim.random_instructions import Draw, Drawn
 from systolith.sim.random_program import KINDS, RandomProgram, assemble, begin, empty
@@ -27,6 +38,7 @@ MEMORIES = {
     Unit.DEPTHWISE: ("act", "weight", "dw_acc"),
 }
 FAULTS = ("field",) * 12 + ("group", "header", "wait", "signal", "overflow", "end")
+"""What may be wrong: methods of Breaker, and an END that is missing."""
 MOST = 5
 """Things wrong with a program."""
 Patch = Callable[[int], int]
@@ -60,20 +72,25 @@ class Breaker:
     def valid(self, kind: str) -> Drawn:
         return self.sfu.sfu() if kind == "SFU" else self.draw.instruction(kind)
 
-    def add(self, drawn: Drawn) -> None:
+    def add(self, drawn: Iterable[tuple[Instruction, Access]]) -> None:
         for instruction, access in drawn:
             self.order.add(instruction, access)
 
     def field(self, kind: str) -> None:
-        """An instruction of which a field, or one of its constants, is another."""
+        """An instruction of which a field, or one of its constants, is another; or only a count, which is zero."""
         drawn = list(self.valid(kind))
+        if self.draw.chance(0.4):
+            last, access = drawn[-1]
+            count = "words" if kind == "LOAD.W" else ("rows", "cols")[self.draw.between(0, 1)]
+            self.add([*drawn[:-1], (replace(last, values={**last.values, count: 0}), access)])
+            return
         if kind == "DEPTHWISE":
             drawn[-1] = self._depthwise(drawn[-1][0]), drawn[-1][1]
         else:
             which = len(drawn) - 1 if self.draw.chance(0.7) else self.draw.between(0, len(drawn) - 1)
             drawn[which] = self._changed(drawn[which][0]), drawn[which][1]
             self._forget(drawn[which][0])
-        (last, access) = drawn[-1]
+        last = drawn[-1][0]
         if last.unit == Unit.SFU and last.form.group is None:
             last = replace(last, values={**last.values, "drain": 1})
         everything = {name: np.arange(self.order.sizes[name]) for name in MEMORIES[last.unit]}
@@ -86,7 +103,7 @@ class Breaker:
         self.draw.constants.pop(instruction.form.name, None)
 
     def _changed(self, instruction: Instruction) -> Instruction:
-        """Another value in some field; of regions one that is neither written by STORE nor forbidden to it."""
+        """Another value in some field; a region becomes one that has no bytes."""
         names = [f for f in instruction.form.fields if f.name not in ("drain", "target", "entries")]
         if instruction.values.get("target"):
             # Other parameters could have scales that are not positive, which nobody defines.
@@ -132,8 +149,8 @@ class Breaker:
         """An instruction that dispatch refuses."""
         bits = 6 - (not self.config.dw_taps)
         instruction = _constants(Unit.STORE)
-        choices = [("opcode", 0), ("opcode", self.draw.between(8, 15)), ("unit", 6), ("reserved", 1), ("unit", Unit.LOAD_W),
-                   ("opcode", 7)]  # fmt: skip
+        choices: list[tuple[str, int]] = [("opcode", 0), ("opcode", self.draw.between(8, 15)), ("unit", 6)]
+        choices += [("reserved", 1), ("unit", Unit.LOAD_W), ("opcode", Opcode.END)]
         if bits < 6:
             choices += [("wait", 1 << bits), ("signal", 1 << bits), ("unit", Unit.DEPTHWISE)]
         if self.draw.chance(0.2):

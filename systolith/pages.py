@@ -47,6 +47,8 @@ def isa_page() -> str:
             "",
             "The first error stops the accelerator; the registers `error` and `error_instruction` name it.",
             "",
+            *isa.ERROR_ORDER,
+            "",
             *_table(("code", "name", "meaning"), ((str(code), f"`{n}`", doc) for code, (n, doc) in ERRORS.items())),
             "",
         ]
@@ -74,6 +76,12 @@ def registers_page() -> str:
             f"first; they run while busy and are cleared by a start. Regions are r = 0 to {registers.REGIONS - 1}.",
             "",
             *_table(("offset", "name", "access", "meaning"), rows),
+            "",
+            "## Resets",
+            "",
+            *_table(("reset", "when", "what it does and needs"), registers.RESETS),
+            "",
+            "SRAMs keep what they hold in both, but a program must not rely on it.",
             "",
         ]
     )

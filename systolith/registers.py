@@ -12,6 +12,7 @@ __all__ = [
     "MAGIC",
     "REGIONS",
     "REGISTERS",
+    "RESETS",
     "STATUS_BUSY",
     "STATUS_DONE",
     "STATUS_ERROR",
@@ -72,6 +73,27 @@ def counter_offset(index: int) -> int:
     """Offset of the low word of counter `index`; the high word follows."""
     return 0x100 + 8 * index
 
+
+RESETS = (
+    (
+        "soft reset (bit 1 of `control`)",
+        "at run time: to stop a program, and after an error",
+        "Ends all bursts in flight first (what is missing of writes has no strobes), then resets all units, and "
+        "clears `status`, `error` and `error_instruction`; regions, watchdog, irq and counters stay. The next "
+        "program finds nothing of this one but what memory holds. Needs a memory that answers: as long as a burst "
+        "has no answer, status.busy stays set, and only `aresetn` helps.",
+    ),
+    (
+        "`aresetn`",
+        "at power-up, and with the whole system",
+        "Resets everything, these registers too, at once. The path to memory must be reset with it if bursts may "
+        "be in flight; after done and after a soft reset none is. If the path is not, read beats and write "
+        "responses that come late are told from new ones by their ID and dropped, provided that all have come "
+        "before `aresetn` cuts bursts once more, and that the path returns the IDs, as AXI4 demands. But data "
+        "that the path still expects of a write would be taken from the next program's.",
+    ),
+)
+"""Which reset is for what: its name, when it is used, and what it does and needs."""
 
 REGISTERS = (
     Register("id", 0x00, "ro", f"0x{MAGIC:08x}"),

@@ -52,7 +52,7 @@ class Resets:
         await bench.cycles(bench.rng.randrange(bench.rng.choice((100, 1500))))
 
     async def hold(self) -> None:
-        """From now on beats, or responses, wait until the next program is being set up, or runs. Returns when some do."""
+        """From now on beats, or responses, wait until the next program is set up, or runs. Returns when some do."""
         reads = self.bench.rng.randrange(2)
         self.answers[1 - reads].set_pause_generator(itertools.repeat(True))
         for _ in range(2000):

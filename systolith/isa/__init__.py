@@ -10,6 +10,7 @@ over units: an instruction starts after taking one token from each unit in `wait
 
 from systolith.isa.coding import Instruction, decode, decode_program, disassemble, encode, encode_program, make
 from systolith.isa.fields import (
+    ERROR_ORDER,
     ERRORS,
     GROUP,
     HEADER,
@@ -26,6 +27,7 @@ from systolith.isa.formats import CONFIG_FORMATS, FORMATS
 __all__ = [
     "CONFIG_FORMATS",
     "ERRORS",
+    "ERROR_ORDER",
     "FORMATS",
     "GROUP",
     "HEADER",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "ERRORS",
+    "ERROR_ORDER",
     "GROUP",
     "HEADER",
     "INSTRUCTION_BYTES",
@@ -64,6 +65,41 @@ ERRORS = {
     7: ("TOKEN_OVERFLOW", "a token counter would overflow"),
     8: ("WATCHDOG", "no progress; detail is the mask of units whose token is missing"),
 }
+
+
+ERROR_ORDER = (
+    "Each unit goes through its instructions in order, and reports the first error it meets. Within an instruction:",
+    "",
+    "- First what is wrong with the instruction as it stands, before it waits for tokens: OPCODE, then OPERAND "
+    "for counts of zero and lanes past N, then SRAM_RANGE for SFU's `param`, `dst`, `operand` and accumulator "
+    "`source`, and for DEPTHWISE's `acc`.",
+    "- Then each access in turn, once the tokens are there. LOAD and STORE go row by row: SRAM_RANGE, then "
+    "REGION_RANGE. EXECUTE goes K tile by K tile, in each row by row: SRAM_RANGE of activations and of `acc`, "
+    "then OPERAND for leaving the half. The SFU goes output by output, in each tap by tap: OPERAND for leaving "
+    "the half, then SRAM_RANGE of what is read or written. DEPTHWISE goes through the words of a pass in the "
+    "order of reading; which are a pass depends on `dw_taps`.",
+    "- EXECUTE's weights are read ahead of its rows: those of the first tile need the LOAD_W token alone, those "
+    "of each other tile begin with the tile before; a weight word that is not there counts as two rows later than "
+    "the row of its number in that tile.",
+    "- TOKEN_OVERFLOW comes last: when the instruction retires.",
+    "",
+    "Where several units have an error, the first in time is reported, and it depends on the memory which that "
+    "is. What can be reported: the error of each unit (and of EXECUTE's two stages) that is reached although "
+    "every other unit with an error has stopped at its own. Dispatch is such a unit, CONTROL: it finds undefined "
+    "headers, and the end of the region without END, as soon as it gets there. It waits where a queue is full; a "
+    "queue has room for `queue_depth` instructions beside the one that runs, the SFU's for one more that waits, "
+    "EXECUTE's for the up to 8 whose rows have not begun (of EXECUTEs at most 2, or 3 where all weights of the "
+    "first are loaded); of a unit with an error, for 4 more. `systolith run --backend isa` reports the first of "
+    "them in the program.",
+    "",
+    "WATCHDOG is reported only if no unit reaches an error: for the first unit, by number, whose next instruction "
+    "lacks a token (of EXECUTE's stages, the one with the older instruction).",
+    "",
+    "Until the error stops the accelerator, other units go on. Nothing is written outside of regions; STOREs that "
+    "retired are whole, of later ones any part may have been written. After a soft reset the next program may "
+    "start.",
+)
+"""Which of several errors is reported, as paragraphs and lines of Markdown."""
 
 
 @dataclass(frozen=True)

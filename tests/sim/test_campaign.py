@@ -39,14 +39,23 @@ def test_a_case_is_made_from_its_seed_alone():
 @pytest.mark.parametrize("seed", range(1, 13))
 def test_cases_on_the_instruction_simulator(seed):
     verdict = run_case(seed, "isa")
-    assert verdict.kind in ("equal", "one step", "golden only", "equal program"), verdict.message
+    assert verdict.kind in ("equal", "one step", "golden only", "equal program", "equal fault"), verdict.message
 
 
 def test_a_program_that_differs_is_a_failure(monkeypatch):
-    seed = next(seed for seed in range(1, 99) if make_case(seed).program)
+    seed = next(seed for seed in range(1, 99) if make_case(seed).program and not make_case(seed).broken)
     monkeypatch.setattr(campaign, "compare", lambda *_: (5, 100))
     verdict = run_case(seed, "isa")
     assert (verdict.kind, verdict.message) == ("FAILED", "5 bytes differ from the instruction simulator")
+
+
+def test_a_broken_program_that_differs_is_a_failure(monkeypatch):
+    seed = next(seed for seed in range(1, 99) if make_case(seed).broken)
+    assert make_case(seed).program
+    assert run_case(seed, "isa").kind == "equal fault"
+    monkeypatch.setattr(campaign, "compare_fault", lambda *_: "the RTL reports another fault")
+    verdict = run_case(seed, "rtl")
+    assert (verdict.kind, verdict.message) == ("FAILED", "the RTL reports another fault")
 
 
 def test_what_goes_wrong_after_compilation_is_a_failure(monkeypatch):
