@@ -66,6 +66,7 @@ def read_model(source: Path | bytes, where: str | None = None, oldest: int = OLD
     _load_external_data(model, folder, where)
     sort_nodes(model, where)
     _forget_inferred(model.graph)
+    _name_outputs_once(model.graph)
     check_inputs_are_there(model, where)
     check_onnx(model, f"{where}:")
     make_dense(model, where)
@@ -102,6 +103,15 @@ def _forget_inferred(graph: GraphProto) -> None:
     for node in graph.node:
         for inner in _graphs(node):
             del inner.value_info[:]
+
+
+def _name_outputs_once(graph: GraphProto) -> None:
+    """ONNX lets a graph have an output several times; by name it is one."""
+    ports = {port.name: port for port in reversed(graph.output)}
+    if len(ports) < len(graph.output):
+        once = [ports[name] for name in dict.fromkeys(port.name for port in graph.output)]
+        del graph.output[:]
+        graph.output.extend(once)
 
 
 def check_types(model: ModelProto, where: str) -> None:

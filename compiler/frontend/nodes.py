@@ -1,6 +1,6 @@
 """The nodes of a model: what each reads, which are constant, which are light enough to be there twice."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -31,7 +31,7 @@ class Nodes:
     @classmethod
     def of(cls, model: ModelProto, where: str) -> "Nodes":
         """Raises SystolithError where ONNX Runtime refuses the model, or where an output is not of its type."""
-        nodes = _needed(model)
+        nodes = _needed(model, model.graph.node)
         _check_zero_points(model, nodes, where)
         stored = _stored(model)
         names = [port.name for port in model.graph.input] + [name for node in nodes for name in node.output]
@@ -41,7 +41,8 @@ class Nodes:
         for output in model.graph.output:
             if output.name in types and output.type.HasField("tensor_type"):
                 check_output(output, types[output.name].dtype, where)
-        return cls(model, tuple(_without_shape(node, types) for node in nodes), types)
+        nodes = [_without_shape(node, types) for node in nodes]
+        return cls(model, tuple(_needed(model, nodes)), types)
 
     @cached_property
     def producer(self) -> dict[str, int]:
@@ -180,11 +181,11 @@ def _check_zero_points(model: ModelProto, nodes: Iterable[NodeProto], where: str
             raise SystolithError(f"{where}: {label}: zero points must be as many as the scales, {scales}, not {zeros}")
 
 
-def _needed(model: ModelProto) -> list[NodeProto]:
-    """Nodes that some output depends on, in the file's order."""
+def _needed(model: ModelProto, nodes: Sequence[NodeProto]) -> list[NodeProto]:
+    """Those of `nodes` that some output depends on, in their order."""
     wanted = {port.name for port in model.graph.output}
     needed = []
-    for node in reversed(model.graph.node):
+    for node in reversed(nodes):
         if wanted.intersection(node.output):
             wanted.update(_reads(node))
             needed.append(node)

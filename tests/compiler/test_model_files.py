@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from split_models import IMAGE, Net
 
 from systolith import PRESETS, SystolithError
@@ -155,3 +155,19 @@ def test_inputs_that_are_left_out_in_a_branch():
     net.output(net.node("If", [yes], then_branch=then, else_branch=other), np.float32, IMAGE)
     with pytest.raises(SystolithError, match=r"^model: Max 'a': input 1 must be there"):
         compile_network(net.model(), TINY)
+
+
+def test_an_output_that_is_named_twice():
+    net = convolutions()
+    net.outputs.append(net.outputs[0])
+    network = compile_network(net.model(), TINY)
+    assert len(network.outputs) == 1
+    net.outputs[1:] = [_again(net.outputs[0], "quantizelinear_4_out")] * 2
+    assert len(compile_network(net.model(), TINY).outputs) == 2
+
+
+def _again(port: ValueInfoProto, name: str) -> ValueInfoProto:
+    copy = ValueInfoProto()
+    copy.CopyFrom(port)
+    copy.name, copy.type.tensor_type.elem_type = name, TensorProto.INT8
+    return copy

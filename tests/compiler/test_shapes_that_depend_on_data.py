@@ -210,3 +210,17 @@ def test_random_numbers_are_drawn_once():
     found = check(network, inputs, outputs)
     assert found.host == 0
     assert any("draws random numbers" in note for note in found.notes)
+
+
+def test_what_only_a_known_shape_is_read_of_is_not_computed():
+    """A branch on the host, of which the network needs no more than a size that is known."""
+    net = Net()
+    x = net.real(net.conv(net.image()))
+    yes = net.node("Greater", [net.node("ReduceSum", [x], keepdims=0), net.constant(np.float32(0))])
+    port = [helper.make_tensor_value_info(name, TensorProto.FLOAT, IMAGE) for name in ("a", "b")]
+    then = helper.make_graph([helper.make_node("Neg", [x], ["a"])], "then", [], port[:1])
+    other = helper.make_graph([helper.make_node("Identity", [x], ["b"])], "else", [], port[1:])
+    size = net.node("Size", [net.node("If", [yes], then_branch=then, else_branch=other)])
+    scale = net.node("Div", [net.node("Cast", [size], to=TensorProto.FLOAT), net.constant(np.float32(100))])
+    net.floats(net.small(net.node("Mul", [x, scale])), IMAGE)
+    assert not isinstance(compile_network(net.model(), TINY, strict=True), Network)
