@@ -24,6 +24,7 @@ from systolith.compiler.frontend.tensors import (
 __all__ = ["activation_parameters", "constant", "dequantize", "integers", "quantize", "scale_of"]
 
 EIGHT_BITS = (np.dtype(np.int8), np.dtype(np.uint8))
+CONSTANTS = (*EIGHT_BITS, np.dtype(np.int16), np.dtype(np.uint16), np.dtype(np.int32))
 OUTPUT_TYPES = {0: np.dtype(np.uint8), 2: np.dtype(np.uint8), 3: np.dtype(np.int8)}
 """What attribute 'output_dtype' names; 0 is its default."""
 
@@ -66,8 +67,8 @@ def dequantize(node: Node, inputs: list[Tensor | None]) -> Tensor:
         raise node.unsupported(f"attribute 'output_dtype' must be 1 (float32), not {values['output_dtype']}")
     x, scale, zero_point = _parameters(node, inputs, _input_type(inputs[0]))
     if isinstance(x, Constant):
-        if x.values.dtype not in (*EIGHT_BITS, np.dtype(np.int32)):
-            raise node.unsupported(f"input 'x' must be int8, uint8 or int32, not {x.values.dtype}")
+        if x.values.dtype not in CONSTANTS:
+            raise node.unsupported(f"input 'x' must be of 8 or 16 bits, or int32, not {x.values.dtype}")
         axis = _axis(node, values["axis"], x.values.ndim) if scale.ndim else 0
         if scale.ndim and len(scale) != x.values.shape[axis]:
             raise node.error(

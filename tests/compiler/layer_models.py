@@ -11,7 +11,7 @@ from systolith.sim.model_writer import ModelWriter
 __all__ = ["BIASES", "DEAD_SCALES", "OPERATORS", "LayerModel"]
 
 OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-BIASES = ("int32", "own scale", "own scales", "zero point", "zeros", "int8", "uint8", "float")
+BIASES = ("int32", "own scale", "own scales", "zero point", "zeros", "int8", "uint8", "int16", "uint16", "float")
 DEAD_SCALES = (0.0, 1e-40, 1e-38, 1e-30, 7.8e-10, 40.0)
 SHAPES = {"Conv": (1, 3, 5, 4), "ConvTranspose": (1, 3, 3, 4), "Gemm": (4, 3), "MatMul": (2, 3, 3)}
 KERNELS = {"Conv": (5, 3, 2, 2), "ConvTranspose": (3, 5, 2, 2), "Gemm": (3, 5), "MatMul": (3, 5)}
@@ -53,8 +53,8 @@ class LayerModel:
         return weights
 
     def model(self, y_scale: float = 0.1) -> bytes:
-        """The model, of opset 17."""
-        writer, shape = ModelWriter(17), SHAPES[self.op]
+        """The model, of opset 21, which has 16 bits."""
+        writer, shape = ModelWriter(21), SHAPES[self.op]
         x = writer.dequantize(writer.input("x", self.dtype, shape), X_SCALE, self.dtype.type(7))
         weights = self.random_weights() if self.weights is None else self.weights
         operands = [x, _dequantized(writer, weights, self.scale, np.int8(0), self.axis)]
@@ -92,6 +92,11 @@ class LayerModel:
                 return _dequantized(writer, np.array([-128, 127, 5, -3, 0], np.int8), np.float32(0.03), np.int8(-4), 0)
             case "uint8":
                 return _dequantized(writer, np.array([0, 255, 5, 130, 128], np.uint8), own * 9, np.uint8(128), 0)
+            case "int16":
+                return _dequantized(writer, np.rint(real / own).astype(np.int16), own, np.int16(-9), 0)
+            case "uint16":
+                whole = np.rint(real / own) + 2**15
+                return _dequantized(writer, whole.astype(np.uint16), own, np.uint16(2**15), 0)
         assert self.bias == "float"
         return writer.constant(real.astype(np.float32))
 

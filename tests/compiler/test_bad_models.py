@@ -258,7 +258,7 @@ def test_int4_weights():
             [helper.make_tensor_value_info("x", TensorProto.UINT8, (3, 2))],
             [helper.make_tensor_value_info("y", TensorProto.FLOAT, (3, 2))], [tensor, *model.graph.initializer]),
         opset_imports=[helper.make_opsetid("", 21)], ir_version=10)  # fmt: skip
-    assert "DequantizeLinear 'int4': input 'x' must be int8, uint8 or int32, not int4" in refusal(
+    assert "DequantizeLinear 'int4': input 'x' must be of 8 or 16 bits, or int32, not int4" in refusal(
         model.SerializeToString())  # fmt: skip
 
 
