@@ -1,15 +1,14 @@
 """Writes small ONNX models node by node: for random layers, tests and demos."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import ArrayLike, DTypeLike
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-__all__ = ["ModelWriter"]
+__all__ = ["ModelWriter", "port"]
 
 OLDEST_IR = 7  # The oldest that onnx.checker takes together with opset 10 and initializers that are not inputs.
 
@@ -42,12 +41,12 @@ class ModelWriter:
 
     def input(self, name: str, dtype: DTypeLike, shape: Sequence[int | str]) -> str:
         """A network input; a string in the shape is a symbolic dimension."""
-        self.inputs.append(_port(name, dtype, shape))
+        self.inputs.append(port(name, dtype, shape))
         return name
 
-    def output(self, name: str, dtype: DTypeLike, shape: Sequence[int | str]) -> str:
-        """Make a tensor a network output."""
-        self.outputs.append(_port(name, dtype, shape))
+    def output(self, name: str, dtype: DTypeLike, shape: Sequence[int | str] | None) -> str:
+        """Make a tensor a network output; of unknown shape if that is None."""
+        self.outputs.append(port(name, dtype, shape))
         return name
 
     def model(self, name: str = "layer") -> bytes:
@@ -70,11 +69,6 @@ class ModelWriter:
         return [self.constant(np.asarray(scale, np.float32), "scale"), self.constant(zero_point, "zero_point")]
 
 
-def _port(name: str, dtype: DTypeLike, shape: Sequence[int | str]) -> ValueInfoProto:
-    types: Mapping[Any, int] = {
-        np.dtype(np.float32): TensorProto.FLOAT,
-        np.dtype(np.int8): TensorProto.INT8,
-        np.dtype(np.uint8): TensorProto.UINT8,
-        np.dtype(np.int32): TensorProto.INT32,
-    }
-    return onnx.helper.make_tensor_value_info(name, types[np.dtype(dtype)], shape)
+def port(name: str, dtype: DTypeLike, shape: Sequence[int | str] | None) -> ValueInfoProto:
+    """A tensor as input or output of a graph; of any shape, of any rank, if `shape` is None."""
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
