@@ -19,6 +19,7 @@ from pathlib import Path
 
 from systolith import isa
 from systolith.config import Config
+from systolith.errors import SystolithError
 from systolith.hw import verilog as hardware
 from systolith.hw.verilog import WAIVERS
 from systolith.sim.kept_build import build_failure, kept_build
@@ -92,7 +93,10 @@ def _verilog(config: Config) -> str:
     from systolith.hw.verilog import emit
 
     text = emit(Accelerator(config), TOP)
-    write_whole(path, text.encode())
+    try:
+        write_whole(path, text.encode())
+    except SystolithError as error:
+        raise SystolithError(f"{error}; set SYSTOLITH_CACHE to another folder") from None
     return text
 
 

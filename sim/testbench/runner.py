@@ -19,6 +19,7 @@ from typing import Any
 from amaranth.lib.wiring import Component
 
 from systolith.config import Config
+from systolith.errors import SystolithError
 from systolith.hw.verilog import WAIVERS, emit
 from systolith.sim.kept_build import build_failure, kept_build
 from systolith.sim.plain_paths import plain_folder, plain_link
@@ -75,18 +76,23 @@ def run_bench(
         }
         runner = get_runner("verilator")
         failed, tests = True, 0
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
-            runner.test(
-                hdl_toplevel=top,
-                hdl_toplevel_lang="verilog",
-                test_module=module,
-                build_dir=folder,
-                test_dir=scratch,
-                results_xml=str(results),
-                extra_env=environment,
-                log_file=log,
-                testcase=testcase,
-            )
+        try:
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+                runner.test(
+                    hdl_toplevel=top,
+                    hdl_toplevel_lang="verilog",
+                    test_module=module,
+                    build_dir=folder,
+                    test_dir=scratch,
+                    results_xml=str(results),
+                    extra_env=environment,
+                    log_file=log,
+                    testcase=testcase,
+                )
+        except PermissionError as error:  # A file system without programs, say.
+            raise SystolithError(
+                f"{folder}: its simulator cannot be run: {error.strerror}; set SYSTOLITH_CACHE to another folder"
+            ) from None
         if results.exists():
             tests, failures = get_results(results)
             failed = failures > 0 or tests == 0

