@@ -1,4 +1,4 @@
-"""The whole accelerator's testbench: tiny4, and a 12x12 array with wide beats, few lanes, small memories and a
+"""The whole accelerator's testbenches: tiny4, and a 12x12 array with wide beats, few lanes, small memories and a
 depthwise unit."""
 
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from systolith.config import PRESETS
-from systolith.sim.testbench import accelerator_bench
+from systolith.sim.testbench import accelerator_bench, reset_bench
 from systolith.sim.testbench.runner import run_bench
 
 TINY = PRESETS["tiny4"]
@@ -15,6 +15,7 @@ SMALL = replace(TINY, array=12, act_depth=96, act_banks=3, weight_depth=33, sfu_
 
 
 @pytest.mark.parametrize("config", [TINY, SMALL], ids=["tiny4", "12x12"])
-def test_accelerator(config):
-    result = run_bench(accelerator_bench.component(config), accelerator_bench.__name__, config, seed=1)
+@pytest.mark.parametrize("bench", [accelerator_bench, reset_bench], ids=lambda bench: bench.NAME)
+def test_accelerator(bench, config):
+    result = run_bench(bench.component(config), bench.__name__, config, seed=1)
     assert result.passed, result.log
