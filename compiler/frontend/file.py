@@ -2,25 +2,27 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import TypeVar
 
 import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
-from onnx import GraphProto, ModelProto, TensorProto
+from onnx import ModelProto, TensorProto
 from onnx.external_data_helper import load_external_data_for_tensor
 
 from systolith.compiler.frontend.order import sort_nodes
 from systolith.errors import SystolithError
+from systolith.stored_models import DOMAINS, tensors
 
 __all__ = ["OLDEST_OPSET", "check_types", "read_model"]
 
 Result = TypeVar("Result")
 OLDEST_OPSET = 10
-DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
-"""What ONNX Runtime can run."""
+LONGEST_ELEMENT = 16
+"""Bytes of an element of external data, at most."""
 
 
 def read_model(source: Path | bytes, where: str | None = None, oldest: int = OLDEST_OPSET) -> ModelProto:
@@ -106,7 +108,7 @@ def _refuse_failure(where: str, check: Callable[[], Result]) -> Result:
 
 
 def _load_external_data(model: ModelProto, folder: Path | None, where: str) -> None:
-    for tensor in _tensors(model.graph):
+    for tensor in tensors(model):
         if tensor.data_location != TensorProto.EXTERNAL:
             continue
         location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
@@ -119,6 +121,7 @@ def _load_external_data(model: ModelProto, folder: Path | None, where: str) -> N
             raise SystolithError(f"{subject} must lie in the model's folder")
         if not os.path.isfile(path):  # Path.is_file raises for names that are too long.
             raise SystolithError(f"{subject} must be a file beside the model; there is none")
+        _check_extent(tensor, path, subject)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Keys of external data that mean nothing.
@@ -129,6 +132,16 @@ def _load_external_data(model: ModelProto, folder: Path | None, where: str) -> N
         del tensor.external_data[:]
 
 
+def _check_extent(tensor: TensorProto, path: Path, subject: str) -> None:
+    """Raises SystolithError for more bytes than the tensor can need; onnx refuses those that are not in the file."""
+    given = {entry.key: entry.value for entry in tensor.external_data}
+    length = given.get("length", "")
+    count = int(length) if length.isdecimal() and len(length) < 20 else path.stat().st_size
+    most = LONGEST_ELEMENT * prod(tensor.dims)
+    if count > most and ("length" not in given or length.isdecimal()):
+        raise SystolithError(f"{subject} must be at most {most} bytes for dimensions {list(tensor.dims)}, not {count}")
+
+
 def _inside(root: Path, location: str) -> Path | None:
     """The file at `location`, if that is a path within `root`."""
     try:
@@ -136,13 +149,3 @@ def _inside(root: Path, location: str) -> Path | None:
     except (OSError, RuntimeError, ValueError):  # A loop of links, a NUL.
         return None
     return path if location and path.is_relative_to(root) else None
-
-
-def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    """Every tensor stored in a graph: initializers, constants in attributes, and those of graphs in attributes."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from [attribute.t] if attribute.HasField("t") else attribute.tensors
-            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                yield from _tensors(inner)
