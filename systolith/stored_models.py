@@ -8,11 +8,11 @@ from typing import Protocol
 
 import onnx
 from google.protobuf.message import DecodeError, Message
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from systolith.errors import SystolithError
 
-__all__ = ["DOMAINS", "Port", "check_onnx", "check_ports", "parse_model"]
+__all__ = ["DOMAINS", "Port", "check_onnx", "check_ports", "graphs", "parse_model", "tensors"]
 
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 """What ONNX Runtime can run."""
@@ -82,6 +82,16 @@ def check_ports(model: ModelProto, inputs: Sequence[Port], outputs: Sequence[Por
     for port in inputs:
         if not _fits(by_name[port.name], port.shape):
             raise SystolithError(f"{where} must have an input '{port.name}' of shape {port.shape}; it has another one")
+
+
+def tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """Every tensor stored in a model: of graphs, attributes, functions, dense or sparse."""
+    return (message for message in _messages(model) if isinstance(message, TensorProto))
+
+
+def graphs(model: ModelProto) -> Iterator[GraphProto]:
+    """Every graph of a model, those in attributes and functions included."""
+    return (message for message in _messages(model) if isinstance(message, GraphProto))
 
 
 def _messages(message: Message) -> Iterator[Message]:

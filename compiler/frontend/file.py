@@ -2,14 +2,15 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import TypeVar
 
 import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+from onnx import GraphProto, ModelProto, TensorProto
 from onnx.external_data_helper import load_external_data_for_tensor
 
 from systolith.compiler.frontend.dense import make_dense
@@ -18,12 +19,14 @@ from systolith.compiler.frontend.open_dims import with_open_dims
 from systolith.compiler.frontend.order import sort_nodes
 from systolith.compiler.frontend.required import check_inputs_are_there
 from systolith.errors import SystolithError
-from systolith.stored_models import DOMAINS, check_onnx
+from systolith.stored_models import DOMAINS, check_onnx, graphs, tensors
 
 __all__ = ["OLDEST_OPSET", "check_types", "read_model"]
 
 Result = TypeVar("Result")
 OLDEST_OPSET = 10
+LONGEST_ELEMENT = 16
+"""Bytes of an element of external data, at most."""
 
 
 def read_model(source: Path | bytes, where: str | None = None, oldest: int = OLDEST_OPSET) -> ModelProto:
@@ -65,7 +68,7 @@ def read_model(source: Path | bytes, where: str | None = None, oldest: int = OLD
     _check_domains(model, where)
     _load_external_data(model, folder, where)
     sort_nodes(model, where)
-    _forget_inferred(model.graph)
+    _forget_inferred(model)
     _name_outputs_once(model.graph)
     check_inputs_are_there(model, where)
     check_onnx(model, f"{where}:")
@@ -94,15 +97,13 @@ def _check_domains(model: ModelProto, where: str) -> None:
             raise SystolithError(f"{label}: the file must import an opset of its domain '{node.domain or 'ai.onnx'}'")
 
 
-def _forget_inferred(graph: GraphProto) -> None:
+def _forget_inferred(model: ModelProto) -> None:
     """Drop what a tool has inferred, which may be out of date: types of tensors inside, and shapes of outputs."""
-    del graph.value_info[:]
-    for port in graph.output:
+    for graph in graphs(model):
+        del graph.value_info[:]
+    for port in model.graph.output:
         if port.type.HasField("tensor_type"):
             port.type.tensor_type.ClearField("shape")
-    for node in graph.node:
-        for inner in _graphs(node):
-            del inner.value_info[:]
 
 
 def _name_outputs_once(graph: GraphProto) -> None:
@@ -135,7 +136,7 @@ def _refuse_failure(where: str, check: Callable[[], Result]) -> Result:
 
 
 def _load_external_data(model: ModelProto, folder: Path | None, where: str) -> None:
-    for tensor in _tensors(model.graph):
+    for tensor in tensors(model):
         if tensor.data_location != TensorProto.EXTERNAL:
             continue
         location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
@@ -148,6 +149,7 @@ def _load_external_data(model: ModelProto, folder: Path | None, where: str) -> N
             raise SystolithError(f"{subject} must lie in the model's folder")
         if not os.path.isfile(path):  # Path.is_file raises for names that are too long.
             raise SystolithError(f"{subject} must be a file beside the model; there is none")
+        _check_extent(tensor, path, subject)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Keys of external data that mean nothing.
@@ -158,6 +160,16 @@ def _load_external_data(model: ModelProto, folder: Path | None, where: str) -> N
         del tensor.external_data[:]
 
 
+def _check_extent(tensor: TensorProto, path: Path, subject: str) -> None:
+    """Raises SystolithError for more bytes than the tensor can need; onnx refuses those that are not in the file."""
+    given = {entry.key: entry.value for entry in tensor.external_data}
+    length = given.get("length", "")
+    count = int(length) if length.isdecimal() and len(length) < 20 else path.stat().st_size
+    most = LONGEST_ELEMENT * prod(tensor.dims)
+    if count > most and ("length" not in given or length.isdecimal()):
+        raise SystolithError(f"{subject} must be at most {most} bytes for dimensions {list(tensor.dims)}, not {count}")
+
+
 def _inside(root: Path, location: str) -> Path | None:
     """The file at `location`, if that is a path within `root`."""
     try:
@@ -165,19 +177,3 @@ def _inside(root: Path, location: str) -> Path | None:
     except (OSError, RuntimeError, ValueError):  # A loop of links, a NUL.
         return None
     return path if location and path.is_relative_to(root) else None
-
-
-def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    """Every tensor stored in a graph: initializers, constants in attributes, and those of graphs in attributes."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from [attribute.t] if attribute.HasField("t") else attribute.tensors
-        for inner in _graphs(node):
-            yield from _tensors(inner)
-
-
-def _graphs(node: NodeProto) -> Iterator[GraphProto]:
-    """Graphs in a node's attributes."""
-    for attribute in node.attribute:
-        yield from [attribute.g] if attribute.HasField("g") else attribute.graphs

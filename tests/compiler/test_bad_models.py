@@ -408,7 +408,8 @@ def test_external_data(tmp_path):
     ("offset", "999", "external data 'w.bin' cannot be read: External data offset (999) exceeds file size"),
     ("length", "-1", "external data 'w.bin' cannot be read: External data length must be non-negative"),
     ("length", "", "external data 'w.bin' cannot be read: invalid literal"),
-    ("length", "999", "external data 'w.bin' cannot be read: External data length (999) exceeds"),
+    ("length", "9", "external data 'w.bin' cannot be read: External data length (9) exceeds"),
+    ("length", "999", "external data 'w.bin' must be at most 16 bytes for dimensions [], not 999"),
     ("location", "", "external data '' must lie in the model's folder"),
     ("location", "a\0b", "external data 'a\0b' must lie in the model's folder"),
     ("location", "a" * 300, "aaa' must be a file beside the model; there is none"),
@@ -424,6 +425,18 @@ def test_places_of_external_data(tmp_path, key, value, message):
             entry.value = value if entry.key == key else entry.value
     path.write_bytes(model.SerializeToString())
     assert message in refusal(path)
+
+
+def test_external_data_of_a_huge_file(tmp_path):
+    """Without a length, all of a file is read."""
+    path = tmp_path / "model.onnx"
+    onnx.save_model(qlinear_conv(), str(path), save_as_external_data=True, location="w.bin", size_threshold=0)
+    model = onnx.load(path, load_external_data=False)
+    del model.graph.initializer[0].external_data[1:]
+    path.write_bytes(model.SerializeToString())
+    with (tmp_path / "w.bin").open("r+b") as file:
+        file.truncate(1 << 40)
+    assert "external data 'w.bin' must be at most 16 bytes for dimensions [], not 1099511627776" in refusal(path)
 
 
 def test_external_data_of_inner_graphs(tmp_path):

@@ -1,6 +1,7 @@
 """The checker finds what is wrong: missing tokens, moved addresses, deadlocks, overflows, everything out of bounds."""
 
 import contextlib
+import struct
 from collections import defaultdict
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from systolith.compiler.check import check
+from systolith.compiler.check_scales import check_scales
 from systolith.compiler.compile import compile_graph
 from systolith.config import PRESETS
 from systolith.errors import SystolithError
@@ -350,3 +352,46 @@ def test_lanes_of_a_load():
     index = next(i for i, instruction in enumerate(code) if instruction.form.name == "CONFIG.LOAD_A.window")
     code[index] = replace(code[index], values={**code[index].values, "lane": 3, "length": 4})
     refused(code, r"\(LOAD.A\) must write lanes below 4, not 3 \+ 4")
+
+
+def test_instructions_that_touch_too_much():
+    """Fields can say what would take gigabytes to look at."""
+    fields = dict.fromkeys(("region", "offset", "x0", "y0"), 0)
+    window = make("CONFIG.LOAD_A.window", step=1, length=1, lane=0, zero_point=0, row_stride=0)
+    most = replace(TINY, act_depth=1 << 18, act_banks=1)
+    loads = [window, make("LOAD.A", **fields | {"region": 2}, sram=0, rows=4095, cols=4095), make("END")]
+    check(encode_program(loads), most, {Region.INPUT: 1})
+    source = make("CONFIG.LOAD_A.source", row_pitch=0, height=16383, row_step=1, row_bytes=1 << 23)
+    wide = make("CONFIG.LOAD_A.window", step=4095, length=1, lane=0, zero_point=0, row_stride=0)
+    refused([source, wide, loads[1], make("END")], "must (touch at most 16777216 cells|stay inside)", config=most)
+    steps = ("stride_y", "stride_x", "dilation_y", "dilation_x")
+    kernel = {"kernel_y": 255, "kernel_x": 255, **dict.fromkeys(steps, 1)}
+    execute = make("EXECUTE", act=0, weight=0, y0=0, x0=0, rows=1, cols=1, acc=0, accumulate=0)
+    refused(
+        [make("CONFIG.EXECUTE.kernel", **kernel, blocks=4095), execute, make("END")], "below word 256 of weight SRAM"
+    )
+    sfu = make("SFU", memory=1, reduce=0, second=0, drain=0, source=0, operand=0, dst=0, rows=300, cols=1, param=0)
+    output = make("CONFIG.SFU.output", zero_point=0, clamp_min=0, clamp_max=0, row_stride=1, col_stride=1, lookup=0)
+    refused(
+        [output, make("CONFIG.SFU.window", **kernel), sfu, make("END")], "must touch at most 16777216 cells, not 195"
+    )
+
+
+def test_fences_are_looked_at_once():
+    """Time grows with the number of instructions, not with its square."""
+    check(encode_program([make("FENCE")] * 20_000 + [make("END")]), TINY, {})
+
+
+def test_scales_of_parameters():
+    program = small_program()
+    check_scales(program)
+    loads = [i for i in decode_program(program.code) if i.form.name == "LOAD.W" and i["target"]]
+    for scale in (0.0, -1.0, 1e-40, float("nan"), float("inf")):
+        weights = bytearray(program.weights)
+        struct.pack_into("<f", weights, loads[0]["offset"] + 4, scale)
+        with pytest.raises(SystolithError, match=r"\(LOAD.W\) must load scales that are positive, normal float32, "):
+            check_scales(replace(program, weights=bytes(weights)))
+    for change in ({"sram": 1}, {"words": 7}, {"region": 2}):
+        code = [replace(i, values={**i.values, **change}) if i == loads[0] else i for i in decode_program(program.code)]
+        with pytest.raises(SystolithError, match="must load whole parameter words from region WEIGHTS"):
+            check_scales(replace(program, code=encode_program(code)))
