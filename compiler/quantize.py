@@ -109,6 +109,8 @@ def quantize_model(
         hint = "".join(f"; initializer '{name}' has NaN or infinity" for name in islice(infinite, 1))
         raise SystolithError(f"{where}: ONNX Runtime cannot quantize it: {reason}{hint}") from None
     _check_quantized(quantized, model, where)
+    made = {port.name: port for port in quantized.graph.output}
+    outputs = [made.get(port.name, port) for port in outputs]  # With the shapes that are known now.
     del quantized.graph.output[:]
     quantized.graph.output.extend(outputs)
     return _with_used_domains(quantized).SerializeToString()

@@ -28,9 +28,9 @@ COUNT = 4
 """Of a Loop's turns, or of another number that only makes work."""
 
 
-def input_ranges(model: ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Values]:
+def input_ranges(model: ModelProto, shapes: Mapping[str, Shape]) -> dict[str, Values]:
     """The integers for each input that must have certain ones. `shapes` are those of inputs, and of other tensors that
-    are known."""
+    are known; None for a dimension that is not."""
     fixed = ModelProto()
     fixed.CopyFrom(model)
     for port in (*fixed.graph.input, *fixed.graph.output):
@@ -50,7 +50,7 @@ def input_ranges(model: ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> di
 class _Walk:
     """Readers, shapes and constants of a graph and of those inside its nodes."""
 
-    def __init__(self, graph: GraphProto, shapes: Mapping[str, tuple[int, ...]]):
+    def __init__(self, graph: GraphProto, shapes: Mapping[str, Shape]):
         self.shapes: dict[str, Shape] = dict(shapes)
         self.kinds: dict[str, int] = {}
         self.constants: dict[str, NDArray] = {}

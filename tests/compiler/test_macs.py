@@ -189,7 +189,7 @@ def test_local_functions():
                               port("t", [4, 4])])  # fmt: skip
     model = helper.make_model(graph, opset_imports=opsets, functions=[function], ir_version=9)
     read = read_model(model.SerializeToString())
-    scope = Scope.of(read, [*read.graph.input, *read.graph.output])
+    scope = Scope.of(read, [*graph.input, *graph.output])
     assert sum(macs(node, scope) for node in read.graph.node) == 2 * 4 * 4 * 4
 
 

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from split_models import CHANNELS, IMAGE, Net
 
-from systolith import PRESETS, cli
+from systolith import PRESETS, SystolithError, cli
 from systolith.compiler.network import compile_network
 from systolith.network import Network, Signature
 from systolith.sim import inputs, reference
@@ -217,3 +217,17 @@ def test_inputs_of_any_type(dtype):
     drawn = random_inputs(network, 1)
     assert drawn["other"].dtype == dtype and drawn["other"].shape == (3,)
     assert check(network, drawn, run(network, drawn, config, "isa")[0]).passed
+
+
+def test_what_is_no_tensor_is_not_drawn():
+    network = Network("net", (), (Signature("s", (), "seq(tensor(float))"),), (), Net().model())
+    with pytest.raises(
+        SystolithError, match=r"^Input 's' must be given: seq\(tensor\(float\)\) is not drawn at random"
+    ):
+        random_inputs(network, 1)
+
+
+def test_strings_are_drawn():
+    network = Network("net", (), (Signature("s", (2, 3), "str"),), (), Net().model())
+    drawn = random_inputs(network, 1)["s"]
+    assert drawn.shape == (2, 3) and drawn.dtype == object and all(isinstance(text, str) for text in drawn.flat)
