@@ -5,7 +5,7 @@ from math import prod
 
 from systolith.compiler.ir import Add, Concat, Conv, Dims, Graph, Layer, Map, Multiply, Select, Value
 from systolith.errors import SystolithError
-from systolith.program_rules import LARGEST
+from systolith.program_rules import LARGEST, LARGEST_VALUES
 
 __all__ = ["output_dims", "verify"]
 
@@ -21,6 +21,12 @@ def verify(graph: Graph) -> Graph:
                 f"Tensor '{value.name}' must have at most {LARGEST} elements, and {CHANNELS} channels, not {value.dims}"
             )
         _check_inside(graph, value)
+    values = sum(prod(graph.values[port.value].dims) for port in (*graph.inputs, *graph.outputs))
+    if values > LARGEST_VALUES:
+        raise SystolithError(
+            f"Graph '{graph.name}': inputs and outputs must have at most {LARGEST_VALUES} elements together, "
+            f"not {values}"
+        )
     known = {port.value for port in graph.inputs}
     parts: dict[str, int] = defaultdict(int)
     for layer in graph.layers:

@@ -70,6 +70,7 @@ def read_model(source: Path | bytes, where: str | None = None, oldest: int = OLD
     sort_nodes(model, where)
     _forget_inferred(model)
     _name_outputs_once(model.graph)
+    _name_nodes_once(model.graph)
     check_inputs_are_there(model, where)
     check_onnx(model, f"{where}:")
     make_dense(model, where)
@@ -113,6 +114,15 @@ def _name_outputs_once(graph: GraphProto) -> None:
         once = [ports[name] for name in dict.fromkeys(port.name for port in graph.output)]
         del graph.output[:]
         graph.output.extend(once)
+
+
+def _name_nodes_once(graph: GraphProto) -> None:
+    """ONNX lets nodes share a name, ONNX Runtime does not: the first one keeps it."""
+    known: set[str] = set()
+    for node in graph.node:
+        if node.name in known:
+            node.ClearField("name")
+        known.add(node.name)
 
 
 def check_types(model: ModelProto, where: str) -> None:

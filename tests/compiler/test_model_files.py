@@ -171,3 +171,14 @@ def _again(port: ValueInfoProto, name: str) -> ValueInfoProto:
     copy.CopyFrom(port)
     copy.name, copy.type.tensor_type.elem_type = name, TensorProto.INT8
     return copy
+
+
+def test_nodes_that_share_a_name():
+    net = Net()
+    net.output(net.node("Softmax", [net.real(net.conv(net.image()))], axis=1), np.float32, IMAGE)
+    for node in net.nodes:
+        node.name = "node"
+    network = compile_network(net.model(), TINY)
+    inputs = random_inputs(network, 1)
+    outputs, _ = run(network, inputs, TINY, "isa")
+    assert check(network, inputs, outputs).passed

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from split_models import MODELS
 
-from systolith import PRESETS, SystolithError, cli
+from systolith import PRESETS, SystolithError, cli, isa, network
 from systolith.compiler.emit import LEVELS
+from systolith.sim.fuzz.program_parts import joined_program, sections
 
 TINY = PRESETS["tiny4"]
 
@@ -504,3 +506,60 @@ def test_inputs_of_a_network_in_parts(systolith, split, tmp_path):
     refused(systolith("run", path, "-c", "edge16", "--backend", "isa"), "must be compiled for configuration 'edge16'")
     path.write_bytes(path.read_bytes()[:-1])
     refused(systolith("run", path, "-c", "tiny4", "--backend", "isa"), "net.slp: record 6 must have")
+
+
+# Files of strangers: one line, before anything is run or written.
+
+
+def test_a_program_with_other_instructions(systolith, compiled, tmp_path):
+    """Right checksums, and a program that would race, or stop."""
+    numbers, contents = sections(compiled.read_bytes())
+    listing = list(isa.decode_program(contents[1]))
+    waiting = next(i for i, instruction in enumerate(listing) if instruction.wait)
+    listing[waiting] = replace(listing[waiting], wait=0)
+    compiled.write_bytes(joined_program(numbers, contents | {1: isa.encode_program(listing)}))
+    for backend in ("isa", "rtl"):
+        result = systolith("run", compiled, "-c", "tiny4", "--backend", backend, "--output", tmp_path / "y.npz")
+        refused(result, "net.slp: Instruction ", " must ")
+    assert not (tmp_path / "y.npz").exists()
+    assert systolith("run", compiled, "-c", "tiny4", "--backend", "golden")[0] == 0
+
+
+def test_a_program_with_other_scales(systolith, compiled):
+    numbers, contents = sections(compiled.read_bytes())
+    compiled.write_bytes(joined_program(numbers, contents | {2: bytes(len(contents[2]))}))
+    refused(systolith("run", compiled, "-c", "tiny4", "--backend", "isa"), "must load scales that are positive, normal")
+
+
+def test_a_host_part_with_another_file(systolith, split, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "net.slp"
+    assert systolith("compile", split, "-c", "tiny4", "-o", path)[0] == 0
+    loaded = network.load(path)
+    host = onnx.ModelProto.FromString(loaded.parts[1].model)
+    secret = host.graph.initializer.add(name="secret", data_type=TensorProto.FLOAT, dims=[1])
+    secret.data_location = TensorProto.EXTERNAL
+    secret.external_data.add(key="location", value="secret.bin")
+    (tmp_path / "secret.bin").write_bytes(bytes(4))
+    part = replace(loaded.parts[1], model=host.SerializeToString())
+    path.write_bytes(network.to_bytes(replace(loaded, parts=(loaded.parts[0], part, *loaded.parts[2:]))))
+    refused(systolith("run", path, "-c", "tiny4", "--backend", "isa"), "tensor 'secret' is in another file")
+
+
+def test_a_model_that_no_simulator_holds(systolith, tmp_path):
+    path = tmp_path / "large.onnx"
+    onnx.save(model(shape=(1, 3, 4000, 4000)), path)
+    for arguments in (("run", path, "--backend", "isa"), ("compile", path, "-o", tmp_path / "net.slp")):
+        refused(systolith(*arguments, "-c", "tiny4"), "inputs and outputs must have at most 33554432 elements together")
+    assert not (tmp_path / "net.slp").exists()
+
+
+def test_waves_and_backends_are_looked_at_first(systolith, tmp_path):
+    """Before the file is even read."""
+    for arguments, message in (
+        (("--backend", "fpga"), "Backend must be one of golden, isa, rtl, cocotb, not 'fpga'"),
+        (("--backend", "isa", "--waves", tmp_path / "w.vcd"), "Waves must come from backend rtl, not isa"),
+        (("--waves", tmp_path / "w.txt"), "Waves must go to a .vcd or .fst file"),
+        (("--output", tmp_path / ("a" * 300 + ".npz")), "cannot be written: File name too long"),
+    ):
+        refused(systolith("run", tmp_path / "none.slp", "-c", "tiny4", *arguments), message)
