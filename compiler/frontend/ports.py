@@ -13,6 +13,7 @@ from systolith.compiler.frontend.tensors import FloatInput, Quantized, Real, Ten
 from systolith.compiler.frontend.views import View, merge, strided
 from systolith.compiler.ir import Map, Port
 from systolith.errors import SystolithError, UnsupportedError
+from systolith.program_rules import LARGEST_VALUES
 
 __all__ = ["input_port", "input_tensor", "output_port"]
 
@@ -56,6 +57,10 @@ def _shape(port: ValueInfoProto, where: str, batch: int) -> tuple[int, ...]:
                 f"(only the first, the batch, may be symbolic), not {dim.dim_param or size!r}", port.name
             )  # fmt: skip
         shape.append(size)
+    if prod(shape) > LARGEST_VALUES:
+        raise SystolithError(
+            f"{where}: input '{port.name}' must have at most {LARGEST_VALUES} elements, not shape {tuple(shape)}"
+        )
     return tuple(shape)
 
 

@@ -53,6 +53,8 @@ def qlinear_unary(node: Node, inputs: list[Tensor | None], layers: Layers) -> Qu
     x = _operand(node, inputs, 0, "X")
     if not isinstance(x, Real):
         raise node.unsupported("input 'X' must not be a constant")
+    if None in (*inputs, *(None,) * 5)[:5]:
+        raise node.error("all zero points must be there: without one ONNX Runtime ends the process")
     return _table(node, x.quantized, 0, inputs, inputs[3:], "Y", layers)
 
 
@@ -89,7 +91,8 @@ def _pool(node: Node, inputs: list[Tensor | None], known: dict[str, Any], layers
 
 def _operand(node: Node, inputs: list[Tensor | None], position: int, name: str) -> Real | DequantizedConstant:
     """The input at `position`, which scale and zero point follow."""
-    x, scale, zero_point = inputs[position], *_parameters(node, inputs[position + 1 :], name, inputs[position])
+    x = inputs[position] if position < len(inputs) else None
+    scale, zero_point = _parameters(node, inputs[position + 1 :], name, x)
     if isinstance(x, Constant):
         return DequantizedConstant(x.values, scale, zero_point, 0)
     if not isinstance(x, Quantized):
@@ -102,7 +105,7 @@ def _operand(node: Node, inputs: list[Tensor | None], position: int, name: str) 
 
 def _parameters(node: Node, inputs: list[Tensor | None], name: str, x: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
     """Scale and zero point at the start of `inputs`; a zero point that is not there is 0 of the type of `x`."""
-    scale_tensor, zero_tensor = (*inputs, None)[:2]
+    scale_tensor, zero_tensor = (*inputs, None, None)[:2]
     scale = scale_of(node, scale_tensor, f"{name}_scale")
     if zero_tensor is not None:
         return scale, constant(node, zero_tensor, f"{name}_zero_point")

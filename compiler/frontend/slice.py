@@ -14,6 +14,8 @@ from systolith.compiler.ir import Inside, Map, Select, Window
 __all__ = ["gather", "slice_", "split"]
 
 BATCH, CHANNELS, HEIGHT, WIDTH = range(4)
+LONGEST = 1 << 22
+"""Of an axis, whose indices are listed."""
 
 
 def slice_(node: Node, inputs: list[Tensor | None], layers: Layers) -> Tensor:
@@ -99,6 +101,9 @@ def _taken(
     node: Node, image: Image, kept: Mapping[int, range | list[int]], label: str, name: str, layers: Layers
 ) -> Quantized:
     """The image with only those indices of its axes, as `name`, made by layers called `label`."""
+    for axis, indices in kept.items():
+        if (longest := max(len(indices), image.dims[image.order[axis]])) > LONGEST:
+            raise node.error(f"axis {axis} must have at most {LONGEST} elements, not {longest}")
     wanted = {image.order[axis]: list(indices) for axis, indices in kept.items()}
     wanted = {role: indices for role, indices in wanted.items() if indices != list(range(image.dims[role]))}
     for role in sorted(wanted):

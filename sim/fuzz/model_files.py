@@ -6,7 +6,7 @@ import numpy as np
 from google.protobuf.message import DecodeError, EncodeError
 from onnx import ModelProto
 
-from systolith.compiler.network import compile_network
+from systolith.commands.execute import load_network
 from systolith.config import PRESETS
 from systolith.sim.check import check
 from systolith.sim.fuzz import models, protobuf
@@ -38,7 +38,7 @@ def judge(case: Case, folder: Path) -> str:
     """Compile it; run it on the instruction simulator; compare."""
     path = folder / "case.onnx"
     path.write_bytes(case.data)
-    network = compile_network(path, TINY)
+    network = load_network(path, TINY, 1)
     inputs = random_inputs(network, 1)
     outputs, _ = run(network, inputs, TINY, "isa")
     found = check(network, inputs, outputs)

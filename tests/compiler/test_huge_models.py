@@ -1,5 +1,6 @@
 """Small files that ask for much: pads, windows, constants and channels of any size are refused before they are made."""
 
+import contextlib
 import tracemalloc
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from systolith import PRESETS, SystolithError
+from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.network import compile_network
 from systolith.sim.model_writer import ModelWriter
 
@@ -52,6 +54,9 @@ ASKING = {
     "average": lambda w, x: w.node("AveragePool", [x], kernel_shape=[BIG, BIG], pads=[BIG - 1] * 4),
     "large average": lambda w, x: w.node("AveragePool", [x], kernel_shape=[30_000] * 2, pads=[29_999] * 4),
     "same maximum": lambda w, x: w.node("MaxPool", [x], kernel_shape=[30_000] * 2, auto_pad="SAME_UPPER"),
+    "slice of pads": lambda w, x: w.node(
+        "Slice", [w.node("Pad", [x, ints(w, 0, 0, 0, 0, 0, 0, 0, BIG)]), ints(w, 0), ints(w, BIG), ints(w, 3)]
+    ),
     "resize": lambda w, x: w.node("Resize", [x, "", "", ints(w, 1, 4, BIG, BIG)], mode="nearest"),
     "range": lambda w, x: plus(w, x, w.node("Range", [w.constant(np.int64(n)) for n in (0, 1 << 40, 1)])),
     "one hot": lambda w, x: plus(w, x, w.node("OneHot", [ints(w, 1), w.constant(np.int64(1 << 36)), ints(w, 0, 1)])),
@@ -124,3 +129,17 @@ def test_strings_and_other_constants_that_are_no_numbers():
         return w.node("Add", [w.node("Conv", [x, kernel(w)]), w.dequantize("text", 0.1, np.int8(0))])
 
     refuse(model(conv))
+
+
+@pytest.mark.parametrize("op", ["QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearGlobalAveragePool", "QGemm"])
+@pytest.mark.parametrize("count", range(9))
+def test_operators_of_microsoft_with_too_few_inputs(op, count):
+    """onnx.checker does not know how many they need."""
+    w = ModelWriter(17)
+    x = w.input("x", np.int8, (1, 4, 6, 6))
+    scale, zero = w.constant(np.float32(0.1)), w.constant(np.int8(0))
+    inputs = [x, scale, zero] * 3 if op != "QLinearSigmoid" else [x, scale, zero, scale, zero]
+    y = w.node(op, inputs[:count], domain="com.microsoft")
+    w.output(w.node("Relu", [y]), np.int8, ["a", "b", "c", "d"])
+    with contextlib.suppress(SystolithError):
+        import_model(w.model())
