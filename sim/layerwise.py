@@ -7,6 +7,7 @@ layer; as soon as a value is whole that ONNX Runtime has too, they are compared,
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.frontend.nodes import fixed_batch
-from systolith.compiler.ir import Graph
+from systolith.compiler.ir import Graph, Port
 from systolith.errors import UnsupportedError
 from systolith.sim import golden, reference
 from systolith.sim.host import check_inputs, from_device, to_device
@@ -85,6 +86,8 @@ def compare(part: Exposed, theirs: Mapping[str, NDArray], inexact: set[str]) -> 
     """Compare with ONNX Runtime's tensors, by name, on the inputs that are among them. Of `inexact` nothing is
     promised."""
     graph = part.graph
+    if others := [port for port in (*graph.inputs, *graph.outputs) if not _is_like(theirs.get(port.name), port)]:
+        return [_check(port.name, "shape", port.name, np.full(1, np.inf), True) for port in others]
     tensors = {}
     for port in graph.outputs:
         value = graph.values[port.value]
@@ -92,6 +95,11 @@ def compare(part: Exposed, theirs: Mapping[str, NDArray], inexact: set[str]) -> 
             tensors[port.value] = to_device(theirs[port.name], port, value.scale, value.zero_point, value.dims)
     values = golden.start(graph, {port.name: theirs[port.name] for port in graph.inputs})
     return [*_layers(graph, values, tensors, inexact), *_float_outputs(graph, values, theirs, inexact)]
+
+
+def _is_like(values: Any, port: Port) -> bool:
+    """Whether ONNX Runtime's tensor has the shape and type of the graph's: not if the model is another one."""
+    return isinstance(values, np.ndarray) and (values.shape, values.dtype.name) == (port.shape, port.dtype)
 
 
 def inner_tensors(model: bytes, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import onnx
 from google.protobuf.message import DecodeError, Message
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from systolith.errors import SystolithError
 
@@ -31,7 +31,8 @@ class Port(Protocol):
 
 def parse_model(content: bytes, where: str) -> ModelProto:
     """The model in `content`. Raises SystolithError, which starts with `where`, unless it is a protocol buffer that
-    needs no other file, with operators of known domains, its own functions included."""
+    needs no other file, with operators of known domains, its own functions included, and tensors that have the data of
+    their shape and type."""
     try:
         model = ModelProto.FromString(content)
     except (DecodeError, UnicodeDecodeError, ValueError):
@@ -44,6 +45,12 @@ def parse_model(content: bytes, where: str) -> ModelProto:
             raise SystolithError(
                 f"{where} must have operators of known domains; {message.op_type} is of '{message.domain}'"
             )
+    for tensor in tensors(model):
+        try:
+            numpy_helper.to_array(tensor)
+        except (ValueError, TypeError, KeyError, NotImplementedError, MemoryError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise SystolithError(f"{where} tensor '{tensor.name}' cannot be read: {reason}") from None
     return model
 
 
