@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto
 
+from systolith import runtime
 from systolith.errors import SystolithError
+from systolith.runtime import RuntimeRefusal
 
 __all__ = ["Samples"]
 
@@ -118,28 +119,21 @@ class Samples:
         return {name: np.asarray(feed.take(index, self.batch)) for name, feed in self.feeds.items()}
 
 
-def _session(model: ModelProto, where: str) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # Errors come as exceptions.
+def _session(model: ModelProto, where: str) -> runtime.Session:
+    """The model in ONNX Runtime's own process: what ends that would end the quantizer, too."""
     try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, ["CPUExecutionProvider"], enable_fallback=0
-        )
-    except Exception as error:  # Its exceptions have no common base class.
-        raise SystolithError(f"{where}: ONNX Runtime refuses the model: {_line(error)}") from None
+        return runtime.load(model.SerializeToString())
+    except RuntimeRefusal as error:
+        raise SystolithError(f"{where}: ONNX Runtime refuses the model: {error}") from None
 
 
-def _failure(session: onnxruntime.InferenceSession, samples: Samples, run: int = 0) -> str:
+def _failure(session: runtime.Session, samples: Samples, run: int = 0) -> str:
     """Why a run fails; empty if it does not."""
     try:
-        session.run(None, samples[run])
-    except Exception as error:
-        return _line(error)
+        session.run(samples[run])
+    except RuntimeRefusal as error:
+        return str(error)
     return ""
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
 
 
 def _check_names(names: list[str], found: list[str], what: str) -> None:

@@ -354,3 +354,15 @@ def test_a_model_is_a_path_or_bytes(source):
     for use in (lambda: quantize_model(source, {"x": samples(3)}), lambda: compile_network(source, PRESETS["tiny4"])):
         with pytest.raises(SystolithError, match=message):
             use()
+
+
+def test_a_model_that_ends_onnxruntime_is_refused():
+    """SequenceAt with an empty position crashes it: in a process of its own."""
+    nodes = [helper.make_node("SequenceConstruct", ["x", "x"], ["both"]),
+             helper.make_node("SequenceAt", ["both", "place"], ["z"]), helper.make_node("Relu", ["z"], ["y"])]  # fmt: skip
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in "xy"]
+    place = helper.make_tensor("place", TensorProto.INT64, [0], [])
+    graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], [place])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    with pytest.raises(SystolithError, match=r"ONNX Runtime .*(its process ends with SIG|SequenceAt|[Ii]ndex|rank)"):
+        quantize_model(model, {"x": np.ones((4, 2, 3), np.float32)})
