@@ -76,8 +76,8 @@ def check(network: Program | Network, inputs: Arrays, outputs: Arrays) -> Check:
             return Check(wrong, 0)
     except SystolithError:
         pass  # Unoptimized it may run.
-    parts = [exposed(program.model, graph, batch_of(program.model, values)) for program, graph in programs]
     try:
+        parts = [exposed(program.model, graph, batch_of(program.model, values)) for program, graph in programs]
         layers = _layers(network.model, batch, parts, inputs, outputs)
     except SystolithError as error:
         return Check(wrong, None, 0, (f"{error}: compared with golden only", *notes), host)

@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from systolith.compiler.frontend.importer import import_model
+from systolith.compiler.frontend.infer import tensor_types
 from systolith.compiler.frontend.nodes import fixed_batch
 from systolith.compiler.ir import Graph, Port
 from systolith.errors import UnsupportedError
@@ -25,7 +26,7 @@ __all__ = ["Exposed", "LayerCheck", "batch_of", "compare", "compare_layers", "ex
 
 FARTHEST = 1 << 30
 """Steps; what is farther away is as wrong."""
-EIGHT_BITS = {"tensor(int8)": onnx.TensorProto.INT8, "tensor(uint8)": onnx.TensorProto.UINT8}
+EIGHT_BITS = ("int8", "uint8")
 
 
 @dataclass(frozen=True)
@@ -124,13 +125,9 @@ def batch_of(model: bytes, inputs: Mapping[str, NDArray]) -> int:
 def expose(model: bytes, names: list[str], batch: int = 1) -> bytes:
     """The model with more outputs: those of `names` that have 8 bits, in the shape that they have with that batch."""
     proto = onnx.load_from_string(model)
-    probe = fixed_batch(proto, batch)
-    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    for port in reference.session(probe.SerializeToString()).outputs:
-        if port.name in names and port.kind in EIGHT_BITS:
-            proto.graph.output.append(
-                onnx.helper.make_tensor_value_info(port.name, EIGHT_BITS[port.kind], port.shape or None)
-            )
+    for name, kind in tensor_types(fixed_batch(proto, batch), names, "the model with more outputs").items():
+        if kind.dtype in EIGHT_BITS:
+            proto.graph.output.append(onnx.helper.make_value_info(name, kind.proto))
     return proto.SerializeToString()
 
 

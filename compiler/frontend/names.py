@@ -1,4 +1,4 @@
-"""Names of tensors that the compiler may make itself: the model's own ones of that form get an apostrophe.
+"""Names of tensors that the compiler may make itself: the model's own ones of that form get a tilde.
 
 The front end appends a colon and more to a tensor's name for what it makes of it, and passes a dot and more. A tensor
 that is called so already, as "up:0" beside "up", is renamed before it is read; an output keeps its name behind an
@@ -11,7 +11,7 @@ from onnx import GraphProto, ModelProto, helper
 
 __all__ = ["keep_names_apart"]
 
-MARKS = ":."
+MARKS, APART = ":.", "~"
 
 
 def keep_names_apart(model: ModelProto) -> None:
@@ -21,8 +21,10 @@ def keep_names_apart(model: ModelProto) -> None:
     known = {*made, *(port.name for port in graph.input)}
     renamed: dict[str, str] = {}
     for name in made:
+        if name.endswith(APART):  # The compiler's own never do.
+            continue
         if any(name[:i] in known for i, letter in enumerate(name) if letter in MARKS):
-            renamed[name] = _free(f"{name}'", known)
+            renamed[name] = _free(name + APART, known)
             known.add(renamed[name])
     if not renamed:
         return
@@ -34,7 +36,7 @@ def keep_names_apart(model: ModelProto) -> None:
 
 def _free(name: str, known: set[str]) -> str:
     while name in known:
-        name += "'"
+        name += APART
     return name
 
 

@@ -359,7 +359,8 @@ def test_a_model_is_a_path_or_bytes(source):
 def test_a_model_that_ends_onnxruntime_is_refused():
     """SequenceAt with an empty position crashes it: in a process of its own."""
     nodes = [helper.make_node("SequenceConstruct", ["x", "x"], ["both"]),
-             helper.make_node("SequenceAt", ["both", "place"], ["z"]), helper.make_node("Relu", ["z"], ["y"])]  # fmt: skip
+             helper.make_node("SequenceAt", ["both", "place"], ["z"]),
+             helper.make_node("Relu", ["z"], ["y"])]  # fmt: skip
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in "xy"]
     place = helper.make_tensor("place", TensorProto.INT64, [0], [])
     graph = helper.make_graph(nodes, "g", ports[:1], ports[1:], [place])
