@@ -104,10 +104,7 @@ class Partition:
             if i not in self.all.constants and node.op_type not in OPERATORS:
                 found[i] = f"operator {node.op_type} is not supported"
             elif (name := self.all.open_operand(i)) is not None:
-                why = (
-                    "has sizes that the file leaves open" if name in self.all.inputs else "is not known before it runs"
-                )
-                found[i] = f"the shape of '{name}' {why}"
+                found[i] = f"the shape of '{name}' is not known before it runs"
         return found
 
     def _stem(self, name: str) -> str:
@@ -242,10 +239,11 @@ class Partition:
         """A group as an ONNX model."""
         whole = self.all.model
         used = {*group.outputs, *(name for i in group.nodes for name in self.all.operands[i])}
+        given = {item.name: item for item in whole.graph.input}
         graph = helper.make_graph(
             [self.all.nodes[i] for i in group.nodes],
             whole.graph.name or "network",
-            [port(name, self._type(name)) for name in group.inputs],
+            [given.get(name) or port(name, self._type(name)) for name in group.inputs],
             [port(name, self._type(name)) for name in group.outputs],
             [tensor for tensor in whole.graph.initializer if tensor.name in used],
         )

@@ -127,8 +127,9 @@ class Nodes:
         return found
 
     def open_operand(self, index: int) -> str | None:
-        """A tensor that a node reads whose shape is not known before the network runs; None if there is none."""
-        return next((name for name in self.reads[index] if name in self.types and self.types[name].fixed is None), None)
+        """A tensor that a node reads, and another makes, of a shape that only a run knows; None if there is none."""
+        made = (name for name in self.reads[index] if name in self.types and name in self.producer)
+        return next((name for name in made if self.types[name].fixed is None), None)
 
     @cached_property
     def stored(self) -> frozenset[str]:
