@@ -1,7 +1,9 @@
 """ONNX Runtime in a process of its own: what ends or stops there is a refusal here, and the next model runs."""
 
 import gc
+import multiprocessing
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -112,3 +114,42 @@ def test_sessions_that_nobody_has_are_forgotten():
     assert place in process.dropped
     runtime.load(relu())
     assert place not in process.dropped
+
+
+def _doubled(start: int) -> bool:
+    """Whether runs give what they should. Also in a fork, on a session from before it."""
+    found = [SESSIONS[0].run({"x": X["x"] + start + i})["y"] for i in range(10)]
+    return all(np.array_equal(y, X["x"] + start + i) for i, y in enumerate(found))
+
+
+SESSIONS: list[runtime.Session] = []
+
+
+def test_forks_have_processes_of_their_own():
+    SESSIONS[:] = [runtime.load(relu())]
+    ours = SESSIONS[0].pid
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        waiting = pool.map_async(_doubled, range(0, 600, 100))
+        assert _doubled(1000)
+        assert all(waiting.get(60))
+    assert _doubled(2000)
+    assert runtime._PROCESS.pid == ours
+
+
+def test_a_thread_that_ends_the_process_harms_no_other():
+    """Sessions have the same numbers in each process: none may run another's model."""
+
+    def crash() -> None:
+        for _ in range(4):
+            with pytest.raises(RuntimeRefusal):
+                runtime.load(crashing(), "none").run(X)
+
+    def work(op: str, expected: np.ndarray) -> bool:
+        session = runtime.load(model(helper.make_node(op, ["x"], ["y"])))
+        return all(np.array_equal(session.run(X)["y"], expected) for _ in range(30))
+
+    with ThreadPoolExecutor(4) as pool:
+        ended = pool.submit(crash)
+        found = [pool.submit(work, *of) for of in (("Neg", -X["x"]), ("Relu", X["x"]), ("Abs", X["x"]))]
+        assert [one.result(60) for one in found] == [True] * 3
+        ended.result(60)
