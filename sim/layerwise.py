@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from systolith.compiler.frontend.importer import import_model
+from systolith.compiler.frontend.infer import tensor_types
 from systolith.compiler.frontend.nodes import fixed_batch
 from systolith.compiler.ir import Graph
 from systolith.errors import UnsupportedError
@@ -24,7 +25,7 @@ __all__ = ["Exposed", "LayerCheck", "batch_of", "compare", "compare_layers", "ex
 
 FARTHEST = 1 << 30
 """Steps; what is farther away is as wrong."""
-EIGHT_BITS = {"tensor(int8)": onnx.TensorProto.INT8, "tensor(uint8)": onnx.TensorProto.UINT8}
+EIGHT_BITS = ("int8", "uint8")
 
 
 @dataclass(frozen=True)
@@ -116,13 +117,9 @@ def batch_of(model: bytes, inputs: Mapping[str, NDArray]) -> int:
 def expose(model: bytes, names: list[str], batch: int = 1) -> bytes:
     """The model with more outputs: those of `names` that have 8 bits, in the shape that they have with that batch."""
     proto = onnx.load_from_string(model)
-    probe = fixed_batch(proto, batch)
-    probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    for port in reference.session(probe.SerializeToString()).outputs:
-        if port.name in names and port.kind in EIGHT_BITS:
-            proto.graph.output.append(
-                onnx.helper.make_tensor_value_info(port.name, EIGHT_BITS[port.kind], port.shape or None)
-            )
+    for name, kind in tensor_types(fixed_batch(proto, batch), names, "the model with more outputs").items():
+        if kind.dtype in EIGHT_BITS:
+            proto.graph.output.append(onnx.helper.make_value_info(name, kind.proto))
     return proto.SerializeToString()
 
 
@@ -136,7 +133,9 @@ def _exposable(model: bytes, graph: Graph) -> list[str]:
 
 
 def float_tensors(model: bytes) -> set[str]:
-    """Tensors that ONNX Runtime computes in float32, or quantizes from such."""
+    """Tensors that ONNX Runtime computes in float32, or quantizes from such: also before it moves them, where the model
+    has them moved first."""
+    made = {name for node in onnx.load_from_string(model).graph.node for name in node.output}
     graph = reference.optimized(model)
     found = {name for node in reference.float_nodes(graph) for name in node.output}
     eight_bits: set[str] = set()
@@ -145,6 +144,9 @@ def float_tensors(model: bytes) -> set[str]:
             eight_bits.update(node.output)
         if node.op_type != "DequantizeLinear" and found.difference(eight_bits).intersection(node.input):
             found.update(node.output)
+        elif found.intersection(eight_bits).difference(made).intersection(node.input):
+            found.update(node.output)
+            eight_bits.update(node.output)
     return found
 
 
