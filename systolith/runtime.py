@@ -106,7 +106,7 @@ class _Process:
     def _running(self) -> "subprocess.Popen[bytes]":
         if self.pid is None or self.process is None:
             self.stop()
-            command = [sys.executable, "-P", "-m", "systolith.runtime_process"]
+            command = [sys.executable, "-P", "-m", "systolith.runtime_process", str(os.getpid())]
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )

@@ -2,8 +2,11 @@
 
 import gc
 import multiprocessing
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,6 +73,33 @@ def test_a_hang_is_a_refusal():
         session.run(X, seconds=0.2)
     assert time.monotonic() - begin < 20
     assert np.array_equal(runtime.load(relu()).run(X)["y"], X["x"])
+
+
+def test_nothing_runs_on_behind_a_process_that_is_killed(tmp_path):
+    """A Loop of 2^40 rounds ends soon after the process that asked for it."""
+    (tmp_path / "endless.onnx").write_bytes(endless())
+    code = ("import numpy, pathlib, sys\nfrom systolith import runtime\n"
+            "session = runtime.load(pathlib.Path(sys.argv[1]).read_bytes(), 'none')\nprint(session.pid, flush=True)\n"
+            "session.run({'x': numpy.zeros((2, 3), numpy.float32)})")  # fmt: skip
+    command = [sys.executable, "-P", "-c", code, str(tmp_path / "endless.onnx")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        time.sleep(0.5)
+        assert Path(f"/proc/{pid}").exists()
+        process.kill()
+    end = time.monotonic() + 20
+    while _runs(pid) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not _runs(pid)
+
+
+def _runs(pid: int) -> bool:
+    """Not if it is gone, or has ended and nobody has asked how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_memory_is_limited_while_loading():
