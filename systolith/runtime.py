@@ -139,7 +139,7 @@ class Session:
         return dict(zip(wanted, results, strict=True))
 
     def __del__(self):
-        if hasattr(self, "number"):
+        if hasattr(self, "number") and globals().get("_PROCESS"):  # When Python ends, it may be gone.
             _PROCESS.dropped.append((self.pid, self.number))  # Said with the next request.
 
 
