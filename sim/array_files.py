@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from systolith.errors import SystolithError
 from systolith.whole_files import read_whole
 
-__all__ = ["LARGEST", "ArrayFile", "Header"]
+__all__ = ["LARGEST", "NUMBERS", "STRINGS", "ArrayFile", "Header"]
 
 LARGEST = 1 << 29
 """Bytes of all arrays that are asked for together; more only for a file of at least a `RATIO`-th of them."""
@@ -24,8 +24,8 @@ RATIO = 4
 """How far samples that somebody measured may be compressed."""
 UNREAL = 1 << 48
 """Bytes that no array has."""
-KINDS = "biuf"
-"""NumPy's kinds of numbers."""
+NUMBERS, STRINGS = "biuf", "U"
+"""NumPy's kinds."""
 ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06")
 """How archives begin, with members and without; to others anything may be prefixed."""
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -52,11 +52,11 @@ class Header:
 class ArrayFile:
     """The arrays in a file: `headers` by name, or `single` if it is a .npy, whose array has no name.
 
-    Raises SystolithError, which names the file, for what is damaged, not numbers, or there twice.
+    Raises SystolithError, which names the file, for what is damaged, not of NumPy's `kinds`, or there twice.
     """
 
-    def __init__(self, path: Path):
-        self.path, content = path, read_whole(path)
+    def __init__(self, path: Path, kinds: str = NUMBERS):
+        self.path, self.kinds, content = path, kinds, read_whole(path)
         self.bytes = len(content)
         self._file = io.BytesIO(content)
         self._members: dict[str, zipfile.ZipInfo] = {}
@@ -124,7 +124,7 @@ class ArrayFile:
         except Exception:
             raise self._damaged() from None
         header = Header(tuple(map(int, shape)), dtype)
-        good = dtype.kind in KINDS and all(0 <= length < UNREAL for length in header.shape)
+        good = dtype.kind in self.kinds and all(0 <= length < UNREAL for length in header.shape)
         if not good or not header.size == size - file.tell() < UNREAL:
             raise self._damaged()
         return header

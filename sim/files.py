@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from systolith.errors import SystolithError
 from systolith.network import Network
 from systolith.program import Program
-from systolith.sim.array_files import ArrayFile
+from systolith.sim.array_files import NUMBERS, STRINGS, ArrayFile
 from systolith.sim.host import check_inputs
 from systolith.whole_files import write_whole
 
@@ -40,7 +40,8 @@ def load_arrays(path: Path, names: Iterable[str], single: str | None = None) -> 
 def load_inputs(path: Path, network: Program | Network) -> dict[str, NDArray]:
     """The network's inputs by name. Raises SystolithError, naming the file, for anything that is not them; what has
     another shape or type is not even unpacked."""
-    names, file = [tensor.name for tensor in network.inputs], ArrayFile(path)
+    strings = any(tensor.dtype == "str" for tensor in network.inputs)
+    names, file = [tensor.name for tensor in network.inputs], ArrayFile(path, NUMBERS + STRINGS * strings)
     headers = {names[0]: file.single} if file.single is not None and len(names) == 1 else file.headers
     if file.single is not None and len(names) != 1:
         raise _not_one(path, names)
@@ -53,20 +54,31 @@ def load_inputs(path: Path, network: Program | Network) -> dict[str, NDArray]:
     return inputs
 
 
-def save_outputs(path: Path, outputs: Mapping[str, NDArray]) -> None:
-    """Write outputs by name as .npz. Raises SystolithError, and leaves an existing file as it was, if it can't."""
+def save_outputs(path: Path, outputs: Mapping[str, NDArray | list]) -> None:
+    """Write outputs by name as .npz; the tensors of a sequence as `name[0]`, `name[1]` and so on. Raises
+    SystolithError, and leaves an existing file as it was, if it can't."""
     if path.suffix != ".npz":
         raise SystolithError(f"Outputs must go to a .npz file, not {str(path)!r}")
-    for name in outputs:
+    arrays = list(_arrays(outputs))
+    for name, _ in arrays:
         if "\0" in name or len(name.encode()) > LONGEST_NAME:
             raise SystolithError(f"Output must have a name that a .npz file can have, not {name!r}")
     buffer = io.BytesIO()
     # Not np.savez, which can't write an array called "file".
     with zipfile.ZipFile(buffer, "w") as archive:
-        for name, values in outputs.items():
+        for name, values in arrays:
             with archive.open(f"{name}.npy", "w") as member:
                 np.lib.format.write_array(member, np.asarray(values, order="C"), allow_pickle=False)
     write_whole(path, buffer.getvalue())
+
+
+def _arrays(outputs: Mapping[str, NDArray | list]) -> Iterator[tuple[str, NDArray]]:
+    """Names and arrays of a file: strings as NumPy has them, sequences piece by piece."""
+    for name, values in outputs.items():
+        if isinstance(values, list):
+            yield from _arrays({f"{name}[{i}]": value for i, value in enumerate(values)})
+        else:
+            yield name, values.astype(str) if np.asarray(values).dtype == object else values
 
 
 def _not_one(path: Path, names: list[str]) -> SystolithError:

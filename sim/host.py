@@ -65,9 +65,13 @@ def check_inputs(tensors: Iterable[NamedTensor], inputs: Mapping[str, NDArray]) 
     if unknown := inputs.keys() - expected.keys():
         raise SystolithError(f"Inputs must be {_names(expected)}; there is no {_names(unknown)}")
     for name, tensor in expected.items():
+        if tensor.dtype.startswith("seq("):
+            if not isinstance(inputs[name], list):
+                raise SystolithError(f"Input '{name}' must be {tensor.dtype}, a list of arrays")
+            continue
         values = np.asarray(inputs[name])
         _check_shape(f"Input '{name}'", tensor, values)
-        if values.dtype != np.dtype(tensor.dtype):
+        if values.dtype.kind not in "OU" if tensor.dtype == "str" else values.dtype != np.dtype(tensor.dtype):
             raise SystolithError(f"Input '{name}' must be {tensor.dtype}, not {values.dtype}")
         if values.dtype == np.float32 and np.isnan(values).any():
             raise SystolithError(f"Input '{name}' must be numbers; it has NaN")

@@ -141,7 +141,9 @@ def _exposable(model: bytes, graph: Graph) -> list[str]:
 
 
 def float_tensors(model: bytes) -> set[str]:
-    """Tensors that ONNX Runtime computes in float32, or quantizes from such."""
+    """Tensors that ONNX Runtime computes in float32, or quantizes from such: also before it moves them, where the model
+    has them moved first."""
+    made = {name for node in onnx.load_from_string(model).graph.node for name in node.output}
     graph = reference.optimized(model)
     found = {name for node in reference.float_nodes(graph) for name in node.output}
     eight_bits: set[str] = set()
@@ -150,6 +152,9 @@ def float_tensors(model: bytes) -> set[str]:
             eight_bits.update(node.output)
         if node.op_type != "DequantizeLinear" and found.difference(eight_bits).intersection(node.input):
             found.update(node.output)
+        elif found.intersection(eight_bits).difference(made).intersection(node.input):
+            found.update(node.output)
+            eight_bits.update(node.output)
     return found
 
 

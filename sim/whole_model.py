@@ -18,7 +18,7 @@ from systolith.network import HostPart
 from systolith.runtime import Value
 from systolith.sim import reference
 
-__all__ = ["different", "host_differences", "run_whole", "with_outputs"]
+__all__ = ["different", "elements", "host_differences", "run_whole", "with_outputs"]
 
 
 def with_outputs(model: bytes, names: Iterable[str], batch: int) -> bytes:
@@ -55,6 +55,13 @@ def host_differences(hosts: Sequence[HostPart], expected: Mapping[str, Any]) -> 
                 count += wrong
                 notes.append(f"host part of {nodes}: {wrong} elements of '{port.name}' differ from the whole model's")
     return count, notes
+
+
+def elements(value: Value) -> int:
+    """Of a tensor; of a sequence, those of all its tensors."""
+    if isinstance(value, list):
+        return sum(map(elements, value))
+    return 0 if value is None else value.size
 
 
 def different(mine: Value, theirs: Value) -> int:

@@ -1,10 +1,11 @@
 """ONNX Runtime in a process of its own, so that a model that makes it crash or hang ends that process alone.
 
 `load` gives a `Session`, which runs as often as one likes. There is one process, started when it is first needed, and
-again after it ended.
+again after it ended. A fork of ours (`multiprocessing`) gets its own.
 """
 
 import atexit
+import os
 import pickle
 import select
 import signal
@@ -54,7 +55,7 @@ class _Process:
     """The process, and a lock: it answers one request at a time."""
 
     def __init__(self):
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.process: subprocess.Popen[bytes] | None = None
         self.dropped: list[tuple[int, int]] = []
 
@@ -63,8 +64,8 @@ class _Process:
         with self.lock:
             process = self._running()
             assert process.stdin is not None and process.stdout is not None
-            dropped = [number for pid, number in self.dropped if pid == process.pid]
-            self.dropped.clear()
+            all_dropped, self.dropped = self.dropped, []  # A session may be dropped at any time, here as well.
+            dropped = [number for pid, number in all_dropped if pid == process.pid]
             try:
                 pickle.dump((name, arguments, dropped), process.stdin, protocol=5)
                 process.stdin.flush()
@@ -88,10 +89,24 @@ class _Process:
             self.process.communicate()
             self.process = None
 
+    @property
+    def pid(self) -> int | None:
+        """The number of the process, if it runs."""
+        return None if self.process is None or self.process.poll() is not None else self.process.pid
+
+    def forget(self) -> None:
+        """In a fork, which took place between requests: leave the process to the one that started it."""
+        if self.process is not None:
+            self.process.returncode = 0  # It is no child of the fork, to be waited for.
+            for pipe in (self.process.stdin, self.process.stdout):
+                assert pipe is not None
+                pipe.close()
+        self.lock, self.process, self.dropped = threading.RLock(), None, []
+
     def _running(self) -> "subprocess.Popen[bytes]":
-        if self.process is None or self.process.poll() is not None:
+        if self.pid is None or self.process is None:
             self.stop()
-            command = [sys.executable, "-P", "-m", "systolith.runtime_process"]
+            command = [sys.executable, "-P", "-m", "systolith.runtime_process", str(os.getpid())]
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
@@ -100,6 +115,7 @@ class _Process:
 
 _PROCESS = _Process()
 atexit.register(_PROCESS.stop)
+os.register_at_fork(before=_PROCESS.lock.acquire, after_in_parent=_PROCESS.lock.release, after_in_child=_PROCESS.forget)
 
 
 class Session:
@@ -116,13 +132,14 @@ class Session:
         """Outputs (those of `names`) by name. Raises RuntimeRefusal, also if it takes more than that memory, in bytes,
         or time."""
         wanted = [port.name for port in self.outputs] if names is None else list(names)
-        if _PROCESS.process is None or _PROCESS.process.poll() is not None or _PROCESS.process.pid != self.pid:
-            self.pid, (self.number, *_) = _PROCESS.ask("load", *self.arguments)
-        _, results = _PROCESS.ask("run", self.number, wanted, dict(inputs), memory, seconds=seconds)
+        with _PROCESS.lock:  # No other thread's model may end the process before it has this request.
+            if _PROCESS.pid != self.pid:
+                self.pid, (self.number, *_) = _PROCESS.ask("load", *self.arguments)
+            _, results = _PROCESS.ask("run", self.number, wanted, dict(inputs), memory, seconds=seconds)
         return dict(zip(wanted, results, strict=True))
 
     def __del__(self):
-        if hasattr(self, "number"):
+        if hasattr(self, "number") and globals().get("_PROCESS"):  # When Python ends, it may be gone.
             _PROCESS.dropped.append((self.pid, self.number))  # Said with the next request.
 
 

@@ -1,4 +1,5 @@
-"""The process in which ONNX Runtime runs: `python -m systolith.runtime_process`, started by systolith/runtime.py.
+"""The process in which ONNX Runtime runs: `python -m systolith.runtime_process PARENT`, started by
+systolith/runtime.py, whose process has that number.
 
 Requests come on standard input and answers go to standard output, as pickles; both ends are ours. A request is the
 name of a method of `_Server`, its arguments, and numbers of sessions that are needed no more; an answer is "done" with
@@ -11,6 +12,8 @@ import resource
 import signal
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,8 +97,16 @@ def _memory(limit: int | None) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
+def _end_with(parent: int) -> None:
+    """End when the process that started this one has: nobody waits for a model that still runs."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 def main() -> None:
     """Answer requests until there are no more."""
+    threading.Thread(target=_end_with, args=[int(sys.argv[1])], daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Whoever started it decides.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # What ONNX Runtime prints is no answer.

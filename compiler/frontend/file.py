@@ -56,7 +56,7 @@ def read_model(source: Path | bytes, where: str | None = None, oldest: int = OLD
             f"{where}: must be an ONNX model; this is no protocol buffer, or a truncated one ({len(source)} bytes)"
         ) from None
     model = with_open_dims(model)
-    if not model.ir_version or not model.graph.node:
+    if not model.ir_version or not (model.graph.node or model.graph.output):
         raise SystolithError(
             f"{where}: must be an ONNX model with at least one node; found none (is this file ONNX, and whole?)"
         )
@@ -70,7 +70,8 @@ def read_model(source: Path | bytes, where: str | None = None, oldest: int = OLD
     sort_nodes(model, where)
     _forget_inferred(model)
     _name_outputs_once(model.graph)
-    _name_nodes_once(model.graph)
+    for graph in graphs(model):
+        _name_nodes_once(graph)
     check_inputs_are_there(model, where)
     check_onnx(model, f"{where}:")
     make_dense(model, where)

@@ -79,12 +79,11 @@ def _values(tensor: Constant | DequantizedConstant) -> np.ndarray:
 
 
 def _model(node: Node, arrays: list[np.ndarray | None]) -> onnx.ModelProto:
-    """A model of the node alone, its inputs as initializers."""
-    names = [
-        name if array is None else f"input_{i}"
-        for i, (name, array) in enumerate(zip(node.proto.input, arrays, strict=True))
-    ]
-    stored = [numpy_helper.from_array(array, f"input_{i}") for i, array in enumerate(arrays) if array is not None]
+    """A model of the node alone, its inputs as initializers: by names that are longer than its outputs'."""
+    prefix = max(node.proto.output, key=len) + "_input_"
+    names = ["" if array is None else f"{prefix}{i}" for i, array in enumerate(arrays)]
+    stored = [numpy_helper.from_array(array, name) for name, array in zip(names, arrays, strict=True)
+              if array is not None]  # fmt: skip
     proto = onnx.NodeProto()
     proto.CopyFrom(node.proto)
     del proto.input[:]

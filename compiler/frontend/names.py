@@ -5,9 +5,11 @@ that is called so already, as "up:0" beside "up", is renamed before it is read; 
 Identity.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from onnx import GraphProto, ModelProto, helper
+
+from systolith.stored_models import graphs
 
 __all__ = ["keep_names_apart"]
 
@@ -19,13 +21,14 @@ def keep_names_apart(model: ModelProto) -> None:
     graph = model.graph
     made = [name for node in graph.node for name in node.output if name]
     known = {*made, *(port.name for port in graph.input)}
+    taken = known.union(_names(model))
     renamed: dict[str, str] = {}
     for name in made:
         if name.endswith(APART):  # The compiler's own never do.
             continue
         if any(name[:i] in known for i, letter in enumerate(name) if letter in MARKS):
-            renamed[name] = _free(name + APART, known)
-            known.add(renamed[name])
+            renamed[name] = _free(name + APART, taken)
+            taken.add(renamed[name])
     if not renamed:
         return
     _rename(graph, renamed)
@@ -34,8 +37,15 @@ def keep_names_apart(model: ModelProto) -> None:
             graph.node.append(helper.make_node("Identity", [renamed[port.name]], [port.name]))
 
 
-def _free(name: str, known: set[str]) -> str:
-    while name in known:
+def _names(model: ModelProto) -> Iterator[str]:
+    """Of tensors in all graphs of the model."""
+    for graph in graphs(model):
+        yield from (item.name for items in (graph.input, graph.initializer) for item in items)
+        yield from (name for node in graph.node for name in node.output)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    while name in taken:
         name += APART
     return name
 

@@ -6,8 +6,11 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from split_models import IMAGE, Net
 
 from systolith import PRESETS, SystolithError
+from systolith.commands.execute import load_network
 from systolith.compiler.frontend.file import read_model
 from systolith.compiler.network import compile_network
+from systolith.network import save
+from systolith.program import Program
 from systolith.sim import reference
 from systolith.sim.check import check
 from systolith.sim.inputs import random_inputs
@@ -115,6 +118,32 @@ def test_names_that_the_compiler_makes_too(suffix):
     is_right(net.model(), exact=True)
 
 
+def test_new_names_are_new():
+    """A renamed tensor would be called as a constant is."""
+    net = Net()
+    x = net.conv(net.image())
+    net.nodes.append(helper.make_node("Relu", [net.real(x)], [f"{x}:0"], "relu"))
+    net.initializers += [numpy_helper.from_array(np.float32(2), f"{x}:0{end}") for end in ("~", "~~", "'")]
+    y = f"{x}:0"
+    for tensor in net.initializers[-3:]:
+        y = net.node("Mul", [y, tensor.name])
+    net.floats(net.conv(net.small(y)), IMAGE)
+    is_right(net.model())
+
+
+@pytest.mark.parametrize("stem", ["input_0", "input_1", "_input_0"])
+def test_names_of_constants(stem):
+    """What a constant is made from has a name of its own, whatever the constant is called."""
+    net = Net()
+    x = net.conv(net.image())
+    sizes = [net.constant(np.array(values, np.int64)) for values in ([1], [4, -1])]
+    net.nodes.append(helper.make_node("Concat", sizes, [stem], "sizes", axis=0))
+    net.floats(net.small(net.node("Relu", [net.node("Reshape", [net.real(x), stem])])), [1, 4, 36])
+    network = compile_network(net.model(), TINY)
+    assert isinstance(network, Program)
+    is_right(net.model())
+
+
 def test_names_inside_branches():
     """A tensor that only a branch reads is renamed there, too."""
     net = Net()
@@ -173,10 +202,31 @@ def _again(port: ValueInfoProto, name: str) -> ValueInfoProto:
     return copy
 
 
+def test_outputs_that_no_node_makes(tmp_path):
+    """Inputs and initializers; a file of such a network is read again."""
+    net = convolutions()
+    net.output("x", np.float32, IMAGE)
+    net.output(net.initializers[0].name, np.float32, None)
+    model = net.model()
+    save(compile_network(model, TINY), tmp_path / "net.slp")
+    network = load_network(tmp_path / "net.slp", TINY, 1)
+    inputs = random_inputs(network, 1)
+    outputs, _ = run(network, inputs, TINY, "isa")
+    assert check(network, inputs, outputs).passed
+    assert np.array_equal(outputs["x"], inputs["x"])
+    assert np.array_equal(outputs[net.initializers[0].name], numpy_helper.to_array(net.initializers[0]))
+
+
 def test_nodes_that_share_a_name():
     net = Net()
     net.output(net.node("Softmax", [net.real(net.conv(net.image()))], axis=1), np.float32, IMAGE)
-    for node in net.nodes:
+    port = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("a", "b")]
+    twice = [helper.make_node("Relu", [net.outputs[0].name], ["c"]), helper.make_node("Neg", ["c"], ["a"])]
+    then = helper.make_graph(twice, "then", [], port[:1])
+    other = helper.make_graph([helper.make_node("Neg", [net.outputs[0].name], ["b"])], "else", [], port[1:])
+    yes = net.node("Greater", [net.node("ReduceSum", [net.outputs[0].name], keepdims=0), net.constant(np.float32(0))])
+    net.output(net.node("If", [yes], then_branch=then, else_branch=other), np.float32, None)
+    for node in [*net.nodes, *net.nodes[-1].attribute[0].g.node, *net.nodes[-1].attribute[1].g.node]:
         node.name = "node"
     network = compile_network(net.model(), TINY)
     inputs = random_inputs(network, 1)

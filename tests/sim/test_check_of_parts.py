@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from split_models import IMAGE, Net
 
 from systolith import PRESETS
@@ -170,3 +170,30 @@ def test_a_model_that_the_fused_kernels_refuse():
     assert checked(network).passed
     with pytest.raises(ValueError, match="ONNX Runtime refuses the model"):
         reference.run(model, random_inputs(network, 1))
+
+
+def test_a_pool_that_the_fused_kernels_do_not_know():
+    """QLinearAveragePool has no dilations: ONNX Runtime refuses its own fusion."""
+    net = Net(opset=19)
+    pool = {"kernel_shape": [2, 2], "dilations": [2, 2]}
+    net.floats(net.small(net.node("AveragePool", [net.real(net.conv(net.image()))], **pool)), [1, 4, 4, 4])
+    model = net.model()
+    network = compile_network(model, TINY)
+    with pytest.raises(ValueError, match="ONNX Runtime refuses the model"):
+        reference.run(model, random_inputs(network, 1))
+    found = checked(network)
+    assert (found.passed, found.onnxruntime) == (True, 0)
+
+
+def test_sequences_are_compared():
+    net = Net()
+    x = net.real(net.conv(net.image()))
+    pieces = net.node("SplitToSequence", [x, net.constant(np.array([1, 3], np.int64))], axis=1)
+    net.outputs.append(helper.make_tensor_sequence_value_info(pieces, TensorProto.FLOAT, None))
+    network = compile_network(net.model(), TINY)
+    inputs = random_inputs(network, 1)
+    outputs, _ = run(network, inputs, TINY, "isa")
+    assert check(network, inputs, outputs).passed
+    assert [y.shape for y in outputs[pieces]] == [(1, 1, 6, 6), (1, 3, 6, 6)]
+    for wrong in (outputs[pieces][::-1], [outputs[pieces][0], outputs[pieces][1] + 1]):
+        assert not check(network, inputs, {pieces: wrong}).passed

@@ -13,6 +13,8 @@ from systolith.compiler.network import compile_network
 from systolith.network import Network, Signature
 from systolith.sim import inputs, reference
 from systolith.sim.check import check
+from systolith.sim.files import load_inputs
+from systolith.sim.host import check_inputs
 from systolith.sim.input_ranges import input_ranges
 from systolith.sim.inputs import random_inputs
 from systolith.sim.run import run
@@ -231,3 +233,29 @@ def test_strings_are_drawn():
     network = Network("net", (), (Signature("s", (2, 3), "str"),), (), Net().model())
     drawn = random_inputs(network, 1)["s"]
     assert drawn.shape == (2, 3) and drawn.dtype == object and all(isinstance(text, str) for text in drawn.flat)
+
+
+def test_strings_are_drawn_read_and_run(tmp_path):
+    """A network of which the host counts letters, with strings drawn, from a file, and in a file of no strings."""
+    net = Net()
+    net.floats(net.conv(net.image()), IMAGE)
+    net.inputs.append(helper.make_tensor_value_info("text", TensorProto.STRING, [3]))
+    net.output(net.node("Equal", ["text", net.constant(np.array(["a", "bc", "d"], object))]), np.bool_, [3])
+    net.opset = 19
+    network = compile_network(net.model(), PRESETS["tiny4"])
+    drawn = random_inputs(network, 1)
+    np.savez(tmp_path / "x.npz", x=drawn["x"], text=np.array(["a", "b", "d"]))
+    for given in (drawn, load_inputs(tmp_path / "x.npz", network)):
+        outputs, _ = run(network, given, PRESETS["tiny4"], "isa")
+        assert check(network, given, outputs).passed
+    assert outputs[net.outputs[-1].name].tolist() == [True, False, True]
+    np.savez(tmp_path / "n.npz", x=drawn["x"], text=np.zeros(3))
+    with pytest.raises(SystolithError, match=r"n\.npz: Input 'text' must be str, not float64"):
+        load_inputs(tmp_path / "n.npz", network)
+
+
+def test_sequences_are_lists():
+    port = Signature("s", None, "seq(tensor(float))")
+    check_inputs([port], {"s": [X, X]})
+    with pytest.raises(SystolithError, match=r"^Input 's' must be seq\(tensor\(float\)\), a list of arrays$"):
+        check_inputs([port], {"s": X})

@@ -70,6 +70,26 @@ def test_additions_are_not_promised():
     assert promised == {"Add": False, "MaxPool": True}
 
 
+def test_what_moves_behind_a_float_operator_is_not_promised():
+    """ONNX Runtime quantizes the mean before it reshapes it: the reshaped one is no more exact."""
+    writer = ModelWriter()
+    x = writer.dequantize(
+        writer.quantize(writer.input("x", np.float32, (1, 4, 8, 8)), 0.1, np.int8(3)), 0.1, np.int8(3)
+    )
+    sizes = writer.constant(np.array([1, 32], np.int64))
+    y = writer.node("Reshape", [writer.node("ReduceMean", [x], axes=[2]), sizes])
+    y = writer.quantize(y, 0.05, np.int8(3))
+    weights = writer.dequantize(writer.constant(np.full((32, 4), 5, np.int8)), 0.1, np.int8(0))
+    z = writer.quantize(writer.node("MatMul", [writer.dequantize(y, 0.05, np.int8(3)), weights]), 0.2, np.int8(3))
+    writer.output(z, np.int8, (1, 4))
+    model = writer.model()
+    assert reference.float_operators(model) == ["ReduceMean"]
+    inputs = {"x": np.random.default_rng(1).normal(0, 5, (1, 4, 8, 8)).astype(np.float32)}
+    promised = {check.output: check.promised for check in compare_layers(model, import_model(model), inputs)}
+    assert promised[y] is False
+    assert promised[z] is True
+
+
 def test_float_operators_are_those_with_float_data():
     """A Relu that the zero point does not absorb leaves the layer in float; moving values does not count."""
     names = set()

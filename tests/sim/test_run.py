@@ -126,6 +126,15 @@ def test_outputs_are_written_whole_or_not_at_all(tmp_path: Path):
         save_outputs(tmp_path / "nowhere" / "y.npz", {})
 
 
+def test_strings_and_sequences_are_written(tmp_path: Path):
+    text = np.array([["a", "longer"]], object)
+    save_outputs(tmp_path / "y.npz", {"text": text, "some": [np.arange(2), np.zeros((1, 3)), text], "none": []})
+    found = np.load(tmp_path / "y.npz")
+    assert {name: y.shape for name, y in found.items()} == {
+        "text": (1, 2), "some[0]": (2,), "some[1]": (1, 3), "some[2]": (1, 2)}  # fmt: skip
+    assert np.array_equal(found["text"], text) and np.array_equal(found["some[2]"], text)
+
+
 def test_layer_cycles_sum_to_the_total():
     layers = [{"first": 0, "last": 1}, {"first": 2, "last": 4}, {"first": 5, "last": 5}]
     retired = np.array([3, 10, 8, 25, 30, 40])

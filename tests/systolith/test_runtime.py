@@ -1,7 +1,12 @@
 """ONNX Runtime in a process of its own: what ends or stops there is a refusal here, and the next model runs."""
 
 import gc
+import multiprocessing
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,6 +75,41 @@ def test_a_hang_is_a_refusal():
     assert np.array_equal(runtime.load(relu()).run(X)["y"], X["x"])
 
 
+def test_sessions_may_outlive_their_module(monkeypatch):
+    """When Python ends, it sets what modules have to None, in any order."""
+    session = runtime.load(relu())
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "_PROCESS", None)
+        session.__del__()
+
+
+def test_nothing_runs_on_behind_a_process_that_is_killed(tmp_path):
+    """A Loop of 2^40 rounds ends soon after the process that asked for it."""
+    (tmp_path / "endless.onnx").write_bytes(endless())
+    code = ("import numpy, pathlib, sys\nfrom systolith import runtime\n"
+            "session = runtime.load(pathlib.Path(sys.argv[1]).read_bytes(), 'none')\nprint(session.pid, flush=True)\n"
+            "session.run({'x': numpy.zeros((2, 3), numpy.float32)})")  # fmt: skip
+    command = [sys.executable, "-P", "-c", code, str(tmp_path / "endless.onnx")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        time.sleep(0.5)
+        assert Path(f"/proc/{pid}").exists()
+        process.kill()
+    end = time.monotonic() + 20
+    while _runs(pid) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not _runs(pid)
+
+
+def _runs(pid: int) -> bool:
+    """Not if it is gone, or has ended and nobody has asked how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_memory_is_limited_while_loading():
     """Folding the constant would take 64 GB."""
     sizes = helper.make_tensor("sizes", TensorProto.INT64, [2], [1 << 17, 1 << 17])
@@ -112,3 +152,42 @@ def test_sessions_that_nobody_has_are_forgotten():
     assert place in process.dropped
     runtime.load(relu())
     assert place not in process.dropped
+
+
+def _doubled(start: int) -> bool:
+    """Whether runs give what they should. Also in a fork, on a session from before it."""
+    found = [SESSIONS[0].run({"x": X["x"] + start + i})["y"] for i in range(10)]
+    return all(np.array_equal(y, X["x"] + start + i) for i, y in enumerate(found))
+
+
+SESSIONS: list[runtime.Session] = []
+
+
+def test_forks_have_processes_of_their_own():
+    SESSIONS[:] = [runtime.load(relu())]
+    ours = SESSIONS[0].pid
+    with multiprocessing.get_context("fork").Pool(3) as pool:
+        waiting = pool.map_async(_doubled, range(0, 600, 100))
+        assert _doubled(1000)
+        assert all(waiting.get(60))
+    assert _doubled(2000)
+    assert runtime._PROCESS.pid == ours
+
+
+def test_a_thread_that_ends_the_process_harms_no_other():
+    """Sessions have the same numbers in each process: none may run another's model."""
+
+    def crash() -> None:
+        for _ in range(4):
+            with pytest.raises(RuntimeRefusal):
+                runtime.load(crashing(), "none").run(X)
+
+    def work(op: str, expected: np.ndarray) -> bool:
+        session = runtime.load(model(helper.make_node(op, ["x"], ["y"])))
+        return all(np.array_equal(session.run(X)["y"], expected) for _ in range(30))
+
+    with ThreadPoolExecutor(4) as pool:
+        ended = pool.submit(crash)
+        found = [pool.submit(work, *of) for of in (("Neg", -X["x"]), ("Relu", X["x"]), ("Abs", X["x"]))]
+        assert [one.result(60) for one in found] == [True] * 3
+        ended.result(60)
