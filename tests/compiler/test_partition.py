@@ -159,30 +159,28 @@ def test_the_back_end_may_refuse_what_a_pass_made(monkeypatch):
     assert "MaxPool" in {node.op for node in network.host_nodes}
 
 
-def test_imports_do_not_grow_with_the_nodes_on_the_host(monkeypatch):
-    calls = []
+@pytest.fixture
+def calls(monkeypatch) -> list:
+    """The imports of the partition."""
+    found = []
     imports = partitions.import_model
 
     def counted(*arguments, **more):
-        calls.append(arguments)
+        found.append(arguments)
         return imports(*arguments, **more)
 
     monkeypatch.setattr(partitions, "import_model", counted)
+    return found
+
+
+def test_imports_do_not_grow_with_the_nodes_on_the_host(calls):
     network = compile_network(layernorms(12).model(), TINY)
     assert sides(network) == "AH" * 12 + "A"
     assert len(calls) <= 2 * 13
 
 
-def test_imports_do_not_grow_with_the_nodes_that_are_refused(monkeypatch):
+def test_imports_do_not_grow_with_the_nodes_that_are_refused(calls):
     """Nodes that the front end knows, and refuses as they are: one walk finds them all."""
-    calls = []
-    imports = partitions.import_model
-
-    def counted(*arguments, **more):
-        calls.append(arguments)
-        return imports(*arguments, **more)
-
-    monkeypatch.setattr(partitions, "import_model", counted)
     net = Net()
     x = net.image()
     for _ in range(6):
