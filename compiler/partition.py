@@ -6,6 +6,7 @@ them has 8 bits. Light nodes (`frontend.nodes`) belong to no side: each part has
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from onnx import ModelProto, helper
@@ -135,8 +136,10 @@ class Partition:
         try:
             graph = import_model(model, self.where, types=self.all.types)
         except UnsupportedError as error:
-            for each in (error, *error.others):
-                self.to_host(each, group.nodes)
+            self.to_host(error, group.nodes)
+            for other in error.others:
+                with suppress(UnsupportedError):  # Those that read it may have moved already.
+                    self.to_host(other, group.nodes)
             return False
         if any(_computes(layer) for layer in graph.layers):
             self.imported[group] = AcceleratorPart(model, graph, group.nodes)

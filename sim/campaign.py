@@ -112,7 +112,7 @@ class Verdict:
 def make_case(seed: int, host: bool = False) -> Case:
     """Case number `seed`; with `host`, that among networks with host parts."""
     rng = np.random.default_rng(seed)
-    config = CONFIGS[rng.integers(len(CONFIGS))]
+    config = _config(rng)
     memory = MemoryModel(
         read_latency=int(rng.integers(1, 150)),
         write_latency=int(rng.integers(1, 60)),
@@ -135,6 +135,11 @@ def make_case(seed: int, host: bool = False) -> Case:
         return Case(seed, config, memory, network.model, network.inputs)
     model, inputs = random_layer(rng)
     return Case(seed, config, memory, model, inputs)
+
+
+def _config(rng: np.random.Generator) -> Config:
+    """What a case draws first."""
+    return CONFIGS[rng.integers(len(CONFIGS))]
 
 
 def run_case(seed: int, backend: str = "rtl", host: bool = False) -> Verdict:
@@ -237,7 +242,8 @@ def _alone(seed: int, backend: str, host: bool) -> Verdict:
         try:
             return pool.submit(run_case, seed, backend, host).result()
         except BrokenProcessPool:
-            return Verdict(seed, "FAILED", make_case(seed, host).config.name, message="the process died")
+            config = _config(np.random.default_rng(seed))  # To make the case may be what ends a process.
+            return Verdict(seed, "FAILED", config.name, message="the process died")
 
 
 def main(arguments: list[str] | None = None) -> int:

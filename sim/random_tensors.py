@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
 from systolith.errors import SystolithError
-from systolith.sim import unoptimized
+from systolith.sim import reference
 from systolith.sim.model_writer import OLDEST_IR, ModelWriter
 from systolith.sim.subgraphs import reads
 
@@ -257,9 +257,9 @@ class RandomTensors:
                                  ir_version=version)  # fmt: skip
 
     def _run(self, model: onnx.ModelProto) -> list[NDArray]:
-        """Outputs of a model without inputs. Raises Impossible where ONNX Runtime refuses it."""
+        """Outputs of a model without inputs. Raises Impossible where ONNX Runtime refuses it, or ends its process."""
         try:
-            return unoptimized.run(model.SerializeToString(), {})
+            return list(reference.run(model.SerializeToString(), {}, "none").values())
         except SystolithError as error:
             raise Impossible(str(error)) from None
 

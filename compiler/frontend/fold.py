@@ -9,7 +9,7 @@ from onnx import AttributeProto, helper, numpy_helper
 from systolith import runtime
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.tensors import Constant, DequantizedConstant, Tensor
-from systolith.runtime import RuntimeRefusal
+from systolith.runtime import ELEMENTS, RuntimeRefusal
 
 __all__ = ["RANDOM", "fold", "shape", "size"]
 
@@ -48,6 +48,10 @@ def _computed(node: Node, model: onnx.ModelProto) -> list[np.ndarray]:
         session = runtime.load(model.SerializeToString(), "none")
     except RuntimeRefusal as error:
         raise node.unsupported(f"constants cannot be computed: {error}") from None
+    for port in session.outputs:
+        element = port.kind.removeprefix("tensor(").rstrip(")")
+        if port.kind.startswith("tensor(") and element not in ELEMENTS:  # Of float8, it gives the bytes.
+            raise node.unsupported(f"outputs must be of types that NumPy has, not {element}")
     try:
         results = session.run({}, memory=MEMORY, seconds=SECONDS)
     except RuntimeRefusal as error:

@@ -58,6 +58,29 @@ def sequence(net: Net) -> str:
     return net.node("ConcatFromSequence", [parts], axis=0)
 
 
+def cast(kind: int) -> Callable[[Net], str]:
+    """Through a type that NumPy has not: of float8, ONNX Runtime gives the bytes."""
+
+    def make(net: Net) -> str:
+        w = net.constant(weights(net, -6).astype(np.float32))
+        w = net.node("Cast", [net.node("Cast", [w], to=kind)], to=TensorProto.FLOAT)
+        return net.dequantize(net.quantize(w, 0.1, np.int8(0)), 0.1, np.int8(0))
+
+    return make
+
+
+float8, bfloat16, int4_cast = map(cast, (TensorProto.FLOAT8E4M3FN, TensorProto.BFLOAT16, TensorProto.INT4))
+
+
+def quantized_in_blocks(net: Net) -> str:
+    """Two constants that are refused, and one node that reads them."""
+    scales = net.constant(net.rng.uniform(0.005, 0.02, (2, CHANNELS, 1, 1)).astype(np.float32))
+    zeros = net.constant(np.zeros((2, CHANNELS, 1, 1), np.int8))
+    w = net.constant((weights(net) / 100).astype(np.float32))
+    small = net.node("QuantizeLinear", [w, scales, zeros], axis=0, block_size=2)
+    return net.node("DequantizeLinear", [small, scales, zeros], axis=0, block_size=2)
+
+
 def plain(net: Net) -> str:
     return net.dequantize(net.constant(weights(net).astype(np.int8)), 0.01, np.int8(0))
 
@@ -71,7 +94,9 @@ def network(make: Callable[[Net], str], opset: int = 21) -> bytes:
     return net.model()
 
 
-@pytest.mark.parametrize("make", [int4, int16, blocks, float16, sequence, plain])
+@pytest.mark.parametrize("make", [
+    int4, int16, blocks, quantized_in_blocks, float16, float8, bfloat16, int4_cast, sequence, plain,
+])  # fmt: skip
 def test_what_reads_them_is_the_hosts(make):
     model = network(make)
     compiled = compile_network(model, TINY)

@@ -16,12 +16,13 @@ from onnx import GraphProto, ModelProto
 
 from systolith.sim import unoptimized
 from systolith.sim.campaign import UNCOMPARED, campaign
+from systolith.sim.host_tensors import HostTensors
 from systolith.sim.random_host_counts import USES
 from systolith.sim.random_host_islands import ISLANDS
 from systolith.sim.random_host_network import HOST_OPERATORS, random_host_network
 from systolith.sim.random_host_sources import SOURCES
 from systolith.sim.random_network import RandomNetwork
-from systolith.sim.random_tensors import SeededDraws
+from systolith.sim.random_tensors import Impossible, SeededDraws
 from systolith.sim.subgraphs import graphs, needed, reads
 
 MANY = 250
@@ -165,3 +166,12 @@ def test_what_does_not_fit_leaves_nothing_behind():
         model = onnx.load_from_string(each.model)
         initializers = {tensor.name for tensor in model.graph.initializer}
         assert {port.name for port in model.graph.input} - initializers == each.inputs.keys()
+
+
+def test_a_node_that_ends_onnxruntime_is_drawn_again():
+    """InstanceNormalization of a tensor without elements."""
+    net = HostTensors(SeededDraws(np.random.default_rng(1)), 17, np.dtype("int8"))
+    empty = net.floats(np.zeros((1, 7, 1, 0)))
+    with pytest.raises(Impossible, match="ends with SIG"):
+        net.host("InstanceNormalization", [empty, net.floats(np.ones(7)), net.floats(np.ones(7))])
+    assert net.values(net.host("Relu", [empty])).shape == (1, 7, 1, 0)
