@@ -14,6 +14,7 @@ from onnx import ModelProto, helper
 from systolith.compiler.frontend.file import read_model
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.frontend.infer import TensorType, port
+from systolith.compiler.frontend.names import stems
 from systolith.compiler.frontend.nodes import Nodes, fixed_batch
 from systolith.compiler.frontend.operators import OPERATORS
 from systolith.compiler.groups import Units, cycle, groups
@@ -112,9 +113,9 @@ class Partition:
         """The tensor of the model for which a value was made: to its name the front end appends a colon and more, and
         passes a dot and more."""
         known = {*self.all.producer, *self.all.inputs}
-        while name not in known and (end := max(name.rfind(mark) for mark in ".:")) > 0:
-            name = name[:end]
-        return name
+        if name in known:
+            return name
+        return next((stem for stem in stems(name, {len(other) for other in known}) if stem in known), name)
 
     def signatures(self, names: Iterable[str]) -> tuple[Signature, ...]:
         """Tensors as inputs or outputs."""

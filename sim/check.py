@@ -22,6 +22,7 @@ from systolith.network import HostPart, Network
 from systolith.program import Program
 from systolith.sim import golden, reference
 from systolith.sim.host import inputs_of
+from systolith.sim.host_part import run_host
 from systolith.sim.layerwise import Exposed, LayerCheck, batch_of, compare, exposed, float_tensors
 from systolith.sim.whole_model import different, elements, host_differences, run_whole, with_outputs
 
@@ -103,7 +104,7 @@ def _golden_parts(
     for part in network.parts if isinstance(network, Network) else (network,):
         mine = inputs_of(part, values)
         if isinstance(part, HostPart):
-            values |= reference.run(part.model, mine, "none")
+            values |= run_host(part, mine)
         else:
             graph = import_model(part.model, "the program's model", batch_of(part.model, mine))
             values |= golden.run(graph, mine)

@@ -17,6 +17,7 @@ from systolith.errors import SystolithError
 from systolith.network import HostPart
 from systolith.runtime import Value
 from systolith.sim import reference
+from systolith.sim.host_part import described, run_host
 
 __all__ = ["different", "elements", "host_differences", "run_whole", "with_outputs"]
 
@@ -40,15 +41,15 @@ def host_differences(hosts: Sequence[HostPart], expected: Mapping[str, Any]) -> 
     differ from those there, and a line for each such output."""
     count, notes = 0, []
     for part in hosts:
-        nodes = ", ".join(f"{node.op} '{node.name}'" for node in part.nodes)
+        nodes = described(part)
         if any(node.op in RANDOM for node in part.nodes):
             notes.append(f"host part of {nodes} draws random numbers: not compared")
             continue
         try:
-            found = reference.run(part.model, {port.name: expected[port.name] for port in part.inputs}, "none")
+            found = run_host(part, {port.name: expected[port.name] for port in part.inputs})
         except SystolithError as error:
             count += 1
-            notes.append(f"host part of {nodes}: {error}")
+            notes.append(str(error))
             continue
         for port in part.outputs:
             if wrong := different(found.get(port.name), expected[port.name]):

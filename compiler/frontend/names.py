@@ -5,13 +5,13 @@ that is called so already, as "up:0" beside "up", is renamed before it is read; 
 Identity.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from onnx import GraphProto, ModelProto, helper
 
 from systolith.stored_models import graphs
 
-__all__ = ["keep_names_apart"]
+__all__ = ["keep_names_apart", "stems"]
 
 MARKS, APART = ":.", "~"
 
@@ -21,12 +21,13 @@ def keep_names_apart(model: ModelProto) -> None:
     graph = model.graph
     made = [name for node in graph.node for name in node.output if name]
     known = {*made, *(port.name for port in graph.input)}
+    lengths = {len(name) for name in known}
     taken = known.union(_names(model))
     renamed: dict[str, str] = {}
     for name in made:
         if name.endswith(APART):  # The compiler's own never do.
             continue
-        if any(name[:i] in known for i, letter in enumerate(name) if letter in MARKS):
+        if any(stem in known for stem in stems(name, lengths)):
             renamed[name] = _free(name + APART, taken)
             taken.add(renamed[name])
     if not renamed:
@@ -35,6 +36,13 @@ def keep_names_apart(model: ModelProto) -> None:
     for port in graph.output:
         if port.name in renamed:
             graph.node.append(helper.make_node("Identity", [renamed[port.name]], [port.name]))
+
+
+def stems(name: str, lengths: Iterable[int]) -> Iterator[str]:
+    """What a mark follows in a name, the longest first; only of these lengths, as a name may have thousands."""
+    for length in sorted(lengths, reverse=True):
+        if 0 < length < len(name) and name[length] in MARKS:
+            yield name[:length]
 
 
 def _names(model: ModelProto) -> Iterator[str]:

@@ -1,5 +1,7 @@
 """What tools leave in ONNX files: stale shapes, sparse constants, names of any kind, inputs that are left out."""
 
+import time
+
 import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
@@ -9,7 +11,7 @@ from systolith import PRESETS, SystolithError
 from systolith.commands.execute import load_network
 from systolith.compiler.frontend.file import read_model
 from systolith.compiler.network import compile_network
-from systolith.network import save
+from systolith.network import Network, save
 from systolith.program import Program
 from systolith.sim import reference
 from systolith.sim.check import check
@@ -129,6 +131,21 @@ def test_new_names_are_new():
         y = net.node("Mul", [y, tensor.name])
     net.floats(net.conv(net.small(y)), IMAGE)
     is_right(net.model())
+
+
+def test_long_names_of_marks():
+    """Each is looked up as often as there are lengths of names, not marks."""
+    net = Net()
+    net.output(net.node("Softmax", [net.real(net.conv(net.image()))], axis=1), np.float32, None)
+    model = ModelProto.FromString(net.model())
+    names = {name: f"{':' * 100_000}{i}" for i, node in enumerate(model.graph.node) for name in node.output}
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names[name] for name in node.output]
+    model.graph.output[0].name = names[model.graph.output[0].name]
+    begin = time.process_time()
+    assert isinstance(compile_network(model.SerializeToString(), TINY), Network)
+    assert time.process_time() - begin < 10
 
 
 @pytest.mark.parametrize("stem", ["input_0", "input_1", "_input_0"])

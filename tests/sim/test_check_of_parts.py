@@ -8,7 +8,7 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from split_models import IMAGE, Net
 
-from systolith import PRESETS
+from systolith import PRESETS, SystolithError
 from systolith.compiler.network import compile_network
 from systolith.network import HostPart, Network
 from systolith.program import Program
@@ -197,3 +197,19 @@ def test_sequences_are_compared():
     assert [y.shape for y in outputs[pieces]] == [(1, 1, 6, 6), (1, 3, 6, 6)]
     for wrong in (outputs[pieces][::-1], [outputs[pieces][0], outputs[pieces][1] + 1]):
         assert not check(network, inputs, {pieces: wrong}).passed
+
+
+def test_a_host_part_that_ends_onnxruntime_is_named():
+    """InstanceNormalization of nothing: the Slice has its bounds from an input."""
+    net = Net()
+    x = net.real(net.conv(net.image()))
+    net.inputs.append(helper.make_tensor_value_info("end", TensorProto.INT64, [1]))
+    bounds = [net.constant(np.array([value], np.int64)) for value in (0, 3)]
+    y = net.node("Slice", [x, bounds[0], "end", bounds[1]])
+    norm = [net.constant(np.full(4, value, np.float32)) for value in (1, 0)]
+    net.output(net.node("InstanceNormalization", [y, *norm], name="norm"), np.float32, None)
+    network = compile_network(net.model(), TINY)
+    inputs = random_inputs(network, 1)
+    run(network, {**inputs, "end": np.array([2])}, TINY, "isa")
+    with pytest.raises(SystolithError, match=r"^Host part of Slice '.*', Inst.* 'norm': ONNX Runtime .* ends with SIG"):
+        run(network, {**inputs, "end": np.array([0])}, TINY, "isa")
