@@ -122,7 +122,7 @@ def test_the_array_does_what_the_depthwise_unit_has_no_room_for(act_depth, kerne
 
 def test_long_rows_of_words_apart_are_loaded_in_pieces():
     """Each piece fits the fields of a load, with the largest step there is."""
-    net = Network((1, 16, 1, 255 * 12000))
+    net = Network((1, 9, 1, 255 * 12000))
     graph = net.graph(net.conv(net.x, 4, (1, 1), stride=(1, 255)))
     job = next(job for job in candidates(graph, 0, PRESETS["edge16"], resident=False) if job.source.column == 255)
     loads = InputLoads(job, Place(None, Region.INPUT), 16)
