@@ -35,7 +35,7 @@ def _optional(node: NodeProto, index: int, opsets: Mapping[str, int]) -> bool:
     domain = "" if node.domain == "ai.onnx" else node.domain
     try:
         formal = onnx.defs.get_schema(node.op_type, opsets.get(domain, 0), domain).inputs
-    except onnx.defs.SchemaError:
+    except (onnx.defs.SchemaError, TypeError):  # No such operator; no such version.
         return True
     # Inputs beyond the last are more of that, which is variadic then.
     return not formal or formal[min(index, len(formal) - 1)].option == OptionalInput

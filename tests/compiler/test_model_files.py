@@ -249,3 +249,15 @@ def test_nodes_that_share_a_name():
     inputs = random_inputs(network, 1)
     outputs, _ = run(network, inputs, TINY, "isa")
     assert check(network, inputs, outputs).passed
+
+
+def test_an_opset_of_no_version():
+    """Of another domain, in a version that no integer of 32 bits holds: ONNX knows none of its operators."""
+    proto = ModelProto.FromString(convolutions().model())
+    proto.opset_import[1].version = 1 << 40
+    proto.graph.node.append(
+        helper.make_node("QuickGelu", [proto.graph.node[-1].output[0], ""], ["z"], domain="com.microsoft")
+    )
+    proto.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, IMAGE))
+    with pytest.raises(SystolithError):
+        compile_network(proto.SerializeToString(), TINY)
