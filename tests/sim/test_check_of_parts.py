@@ -12,6 +12,7 @@ from systolith import PRESETS, SystolithError
 from systolith.compiler.network import compile_network
 from systolith.network import HostPart, Network
 from systolith.program import Program
+from systolith.sim import check as checks
 from systolith.sim import reference
 from systolith.sim.check import Check, check
 from systolith.sim.inputs import random_inputs
@@ -213,3 +214,26 @@ def test_a_host_part_that_ends_onnxruntime_is_named():
     run(network, {**inputs, "end": np.array([2])}, TINY, "isa")
     with pytest.raises(SystolithError, match=r"^Host part of Slice '.*', Inst.* 'norm': ONNX Runtime .* ends with SIG"):
         run(network, {**inputs, "end": np.array([0])}, TINY, "isa")
+
+
+def test_a_wrong_layer_is_seen_where_there_is_no_second_opinion(monkeypatch):
+    """ONNX Runtime's kernels refute it, and its unoptimized run refuses the model."""
+    network = compile_network(mixed(), TINY)
+    right = reference.run
+
+    def without(model, inputs, level="all"):
+        if level == "none" and len(reference.session(model, "none").outputs) > 4:
+            raise SystolithError("ONNX Runtime refuses the model: it is in a bad mood")
+        return right(model, inputs, level)
+
+    def wrong(*arguments):
+        return [replace(layer, differing=3, largest=2) for layer in compare(*arguments)]
+
+    compare = checks.compare
+    monkeypatch.setattr(reference, "run", without)
+    assert checked(network).passed
+    monkeypatch.setattr(checks, "compare", wrong)
+    found = checked(network)
+    assert found.onnxruntime
+    assert not found.passed
+    assert any("decides nothing" in note for note in found.notes)
