@@ -6,6 +6,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, SparseTensorProto, TensorProto, numpy_helper
 
 from systolith.errors import SystolithError
+from systolith.stored_models import graphs
 
 __all__ = ["LARGEST", "make_dense"]
 
@@ -16,7 +17,8 @@ LARGEST = 1 << 28
 def make_dense(model: ModelProto, where: str) -> None:
     """Replace sparse initializers and sparse values of Constants. Raises SystolithError for one that is too large, or
     whose indices are not within it."""
-    _in_graph(model.graph, where)
+    for graph in list(graphs(model)):  # They change.
+        _in_graph(graph, where)
 
 
 def _in_graph(graph: GraphProto, where: str) -> None:
@@ -28,8 +30,6 @@ def _in_graph(graph: GraphProto, where: str) -> None:
                 attribute.t.CopyFrom(_dense(attribute.sparse_tensor, where))
                 attribute.ClearField("sparse_tensor")
                 attribute.name, attribute.type = "value", attribute.TENSOR
-            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                _in_graph(inner, where)
 
 
 def _dense(tensor: SparseTensorProto, where: str) -> TensorProto:

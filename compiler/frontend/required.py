@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto
+from onnx import ModelProto, NodeProto
 
 from systolith.errors import SystolithError
+from systolith.stored_models import graphs
 
 __all__ = ["check_inputs_are_there"]
 
@@ -16,18 +17,11 @@ def check_inputs_are_there(model: ModelProto, where: str) -> None:
     """Raises SystolithError for an input that is left out and not optional, in any graph of the model."""
     opsets = {opset.domain: opset.version for opset in model.opset_import}
     opsets[""] = opsets.get("", 0) or opsets.get("ai.onnx", 0)
-    _check(model.graph, {**opsets, "ai.onnx": opsets[""]}, where)
-
-
-def _check(graph: GraphProto, opsets: Mapping[str, int], where: str) -> None:
-    for node in graph.node:
+    for node in (node for graph in graphs(model) for node in graph.node):
         missing = next((i for i, name in enumerate(node.input) if not name and not _optional(node, i, opsets)), None)
         if missing is not None:
             label = f"{where}: {node.op_type} '{node.name or ', '.join(node.output)}'"
             raise SystolithError(f"{label}: input {missing} must be there; its name is empty")
-        for attribute in node.attribute:
-            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                _check(inner, opsets, where)
 
 
 def _optional(node: NodeProto, index: int, opsets: Mapping[str, int]) -> bool:
