@@ -12,7 +12,7 @@ from systolith.errors import SystolithError
 from systolith.network import Network
 from systolith.program import Program
 from systolith.sim.array_files import NUMBERS, STRINGS, ArrayFile
-from systolith.sim.host import check_inputs
+from systolith.sim.host import check_inputs, check_numbers
 from systolith.whole_files import write_whole
 
 __all__ = ["load_arrays", "load_inputs", "save_outputs"]
@@ -49,6 +49,10 @@ def load_inputs(path: Path, network: Program | Network) -> dict[str, NDArray]:
         check_inputs(network.inputs, {name: header.stand_in() for name, header in headers.items()})
         inputs = file.read(names)
         check_inputs(network.inputs, inputs)
+        for program in network.programs if isinstance(network, Network) else (network,):
+            for tensor in program.inputs:
+                if tensor.name in inputs:
+                    check_numbers(tensor.name, inputs[tensor.name])
     except SystolithError as error:
         raise SystolithError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     return inputs

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from systolith.errors import SystolithError
 
-__all__ = ["HostTensor", "NamedTensor", "Part", "check_inputs", "dequantize", "from_device", "inputs_of", "quantize",
-           "shown", "to_device"]  # fmt: skip
+__all__ = ["HostTensor", "NamedTensor", "Part", "check_inputs", "check_numbers", "dequantize", "from_device",
+           "inputs_of", "quantize", "shown", "to_device"]  # fmt: skip
 
 
 class NamedTensor(Protocol):
@@ -58,7 +58,7 @@ def dequantize(values: NDArray[np.int8], scale: float, zero_point: int) -> NDArr
 
 
 def check_inputs(tensors: Iterable[NamedTensor], inputs: Mapping[str, NDArray]) -> None:
-    """Raises SystolithError unless `inputs` are those of the network: names, shapes, types, and no NaN."""
+    """Raises SystolithError unless `inputs` are those of the network: names, shapes and types."""
     expected = {tensor.name: tensor for tensor in tensors}
     if missing := expected.keys() - inputs.keys():
         raise SystolithError(f"Inputs must have {_names(expected)}; {_names(missing)} is missing")
@@ -73,8 +73,12 @@ def check_inputs(tensors: Iterable[NamedTensor], inputs: Mapping[str, NDArray]) 
         _check_shape(f"Input '{name}'", tensor, values)
         if values.dtype.kind not in "OU" if tensor.dtype == "str" else values.dtype != np.dtype(tensor.dtype):
             raise SystolithError(f"Input '{name}' must be {tensor.dtype}, not {values.dtype}")
-        if values.dtype == np.float32 and np.isnan(values).any():
-            raise SystolithError(f"Input '{name}' must be numbers; it has NaN")
+
+
+def check_numbers(name: str, values: NDArray) -> None:
+    """Raises SystolithError for NaN, which no integer stands for, in an input of the accelerator."""
+    if values.dtype == np.float32 and np.isnan(values).any():
+        raise SystolithError(f"Input '{name}' must be numbers; it has NaN")
 
 
 def inputs_of(part: Part, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,7 +106,8 @@ def shown(shape: tuple[int | None, ...]) -> str:
 def to_device(
     values: NDArray, tensor: HostTensor, scale: float, zero_point: int, dims: tuple[int, int, int, int]
 ) -> NDArray[np.int8]:
-    """A checked input as int8 of `dims` (batch, channels, height, width)."""
+    """A checked input as int8 of `dims` (batch, channels, height, width). Raises SystolithError for NaN."""
+    check_numbers(tensor.name, values)
     if tensor.dtype == "float32":
         values = quantize(values, scale, zero_point)
     elif tensor.dtype == "uint8":

@@ -50,15 +50,19 @@ MOVES = {
 """Operators that make no new values; Resize and Upsample with mode "nearest"."""
 MAKE_FLOATS = {"DequantizeLinear", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"}
 """Operators that make float32 of integers; what another than the first makes is rounded."""
+MEMORY, SECONDS = 8 << 30, 600
+"""Bytes and time that a model may take, loaded or run once: a loop in a file from anybody may not end."""
 INEXACT = {"QLinearAdd", "QLinearAveragePool", "QLinearMul", "QLinearSoftmax", "QLinearReduceMean", "QLinearWhere"}
 """Quantized operators whose kernels round sums in float32: known to differ from exact ones now and then."""
 
 
 def run(model: bytes | Session, inputs: Mapping[str, Value], level: str = "all") -> dict[str, Any]:
     """Outputs by name. `level` of optimization, of a model that is not loaded: "all"; "none" computes each node as ONNX
-    has it. Raises SystolithError, with its first line, where ONNX Runtime refuses model or inputs."""
+    has it. Raises SystolithError, with its first line, where ONNX Runtime refuses model or inputs, or takes too much
+    memory or time for them."""
     try:
-        return (runtime.load(model, level) if isinstance(model, bytes) else model).run(inputs)
+        loaded = runtime.load(model, level, MEMORY, SECONDS) if isinstance(model, bytes) else model
+        return loaded.run(inputs, memory=MEMORY, seconds=SECONDS)
     except RuntimeRefusal as error:
         raise SystolithError(f"ONNX Runtime refuses the model: {error}") from None
 
@@ -66,7 +70,7 @@ def run(model: bytes | Session, inputs: Mapping[str, Value], level: str = "all")
 def session(model: bytes, level: str = "all") -> Session:
     """The model ready to run, many times. Raises as `run`."""
     try:
-        return runtime.load(model, level)
+        return runtime.load(model, level, MEMORY, SECONDS)
     except RuntimeRefusal as error:
         raise SystolithError(f"ONNX Runtime refuses the model: {error}") from None
 

@@ -18,6 +18,7 @@ from systolith.compiler.frontend.names import keep_names_apart
 from systolith.compiler.frontend.open_dims import with_open_dims
 from systolith.compiler.frontend.order import sort_nodes
 from systolith.compiler.frontend.required import check_inputs_are_there
+from systolith.compiler.frontend.wide_ports import make_ports_wide
 from systolith.errors import SystolithError
 from systolith.stored_models import DOMAINS, check_onnx, graphs, tensors
 
@@ -75,6 +76,7 @@ def read_model(source: Path | bytes, where: str | None = None, oldest: int = OLD
     check_inputs_are_there(model, where)
     check_onnx(model, f"{where}:")
     make_dense(model, where)
+    make_ports_wide(model)
     keep_names_apart(model)
     return model
 

@@ -4,30 +4,36 @@ from math import prod
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, helper, numpy_helper
+from onnx import AttributeProto, NodeProto, helper, numpy_helper
 
 from systolith import runtime
 from systolith.compiler.frontend.node import Node
 from systolith.compiler.frontend.tensors import Constant, DequantizedConstant, Tensor
 from systolith.runtime import ELEMENTS, RuntimeRefusal
 
-__all__ = ["RANDOM", "fold", "shape", "size"]
+__all__ = ["fold", "is_random", "shape", "size"]
 
 OPSET = 17
 """Of a node of another domain."""
 MEMORY, SECONDS = 1 << 30, 60
 """What computing one may take."""
-LARGEST = 1 << 24
-"""Elements of a folded constant; more only if there are as many in what it is made from."""
+FOLDED, LARGEST = 1 << 24, 1 << 26
+"""Elements that a folded constant has fewer of, and that one for the host has; more only if there are as many in what
+it is made from."""
 KEPT = ("QuantizeLinear", "DequantizeLinear", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 """What knows constants by itself, and keeps dequantized ones as the integers they are."""
 RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
-"""What makes no constant of constants."""
+"""Operators that draw random numbers; Dropout may, in training mode."""
+
+
+def is_random(node: NodeProto) -> bool:
+    """Whether a node may draw random numbers, and so makes no constant of constants."""
+    return node.op_type in RANDOM or (node.op_type == "Dropout" and len(node.input) > 2 and bool(node.input[2]))
 
 
 def fold(node: Node, inputs: list[Tensor | None]) -> list[Tensor] | None:
     """The outputs of the node if they are constants, else None."""
-    if node.op in (*KEPT, *RANDOM):
+    if node.op in KEPT or is_random(node.proto):
         return None
     given = [x for x in inputs if x is not None]
     if not given or not all(isinstance(x, Constant | DequantizedConstant) for x in given):
@@ -101,14 +107,16 @@ def _model(node: Node, arrays: list[np.ndarray | None]) -> onnx.ModelProto:
 
 
 def _check_size(node: Node, model: onnx.ModelProto) -> None:
-    """Refuse what would not fit in memory, as a ConstantOfShape of a damaged file."""
+    """Raises UnsupportedError for a large constant, which the host computes when it runs, and SystolithError for one
+    that would not fit in memory, as a ConstantOfShape of a damaged file."""
     try:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True, strict_mode=True)
     except Exception as error:  # As above.
         reason = " ".join(str(error).replace("[ShapeInferenceError]", "").split())
         raise node.error(f"constants cannot be computed: {reason[:200]}") from None
-    largest = max(LARGEST, sum(prod(tensor.dims) for tensor in model.graph.initializer) + 1)
+    known = sum(prod(tensor.dims) for tensor in model.graph.initializer) + 1
     for port in inferred.graph.output:
         sizes = [dim.dim_value for dim in port.type.tensor_type.shape.dim if dim.HasField("dim_value")]
-        if prod(sizes) >= largest:
-            raise node.error(f"a constant must have fewer than {largest} elements, not shape {tuple(sizes)}")
+        for largest, refused in ((max(LARGEST, known), node.error), (max(FOLDED, known), node.unsupported)):
+            if prod(sizes) >= largest:
+                raise refused(f"a constant must have fewer than {largest} elements, not shape {tuple(sizes)}")

@@ -11,7 +11,7 @@ from onnx import GraphProto, ModelProto, helper
 
 from systolith.stored_models import graphs
 
-__all__ = ["keep_names_apart", "stems"]
+__all__ = ["keep_names_apart", "rename_apart", "stems"]
 
 MARKS, APART = ":.", "~"
 
@@ -22,20 +22,23 @@ def keep_names_apart(model: ModelProto) -> None:
     made = [name for node in graph.node for name in node.output if name]
     known = {*made, *(port.name for port in graph.input)}
     lengths = {len(name) for name in known}
-    taken = known.union(_names(model))
-    renamed: dict[str, str] = {}
-    for name in made:
-        if name.endswith(APART):  # The compiler's own never do.
-            continue
-        if any(stem in known for stem in stems(name, lengths)):
-            renamed[name] = _free(name + APART, taken)
-            taken.add(renamed[name])
-    if not renamed:
-        return
-    _rename(graph, renamed)
+    # The compiler's own never end so.
+    wrong = [name for name in made if not name.endswith(APART) and any(stem in known for stem in stems(name, lengths))]
+    renamed = rename_apart(model, wrong)
     for port in graph.output:
         if port.name in renamed:
             graph.node.append(helper.make_node("Identity", [renamed[port.name]], [port.name]))
+
+
+def rename_apart(model: ModelProto, names: Iterable[str]) -> dict[str, str]:
+    """New names for tensors of the model's graph, in all its nodes; inputs and outputs of the model keep theirs."""
+    taken, renamed = {*names, *_names(model)}, {}
+    for name in names:
+        renamed[name] = _free(name + APART, taken)
+        taken.add(renamed[name])
+    if renamed:
+        _rename(model.graph, renamed)
+    return renamed
 
 
 def stems(name: str, lengths: Iterable[int]) -> Iterator[str]:

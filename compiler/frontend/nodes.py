@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 from onnx import AttributeProto, ModelProto, NodeProto, helper, numpy_helper
 
-from systolith.compiler.frontend.fold import RANDOM
+from systolith.compiler.frontend.fold import is_random
 from systolith.compiler.frontend.infer import Shape, TensorType, check_output, port, stored_types, tensor_types
 from systolith.compiler.frontend.macs import Scope, macs
 from systolith.errors import SystolithError
@@ -70,7 +70,7 @@ class Nodes:
         """Nodes that make constants."""
         known, found = _stored(self.model), set()
         for i, (node, names) in enumerate(zip(self.nodes, self.operands, strict=True)):
-            if known.issuperset(names) and node.op_type not in RANDOM:
+            if known.issuperset(names) and not is_random(node):
                 known.update(node.output)
                 found.add(i)
         return frozenset(found)

@@ -235,7 +235,7 @@ def test_what_a_host_can_run(nodes, message):
     (lambda w, x: reshaped(w, x, 1, 2, 4, 3), "input 'shape' must keep the 18 elements of (1, 2, 3, 3), not [1, 2, 4,"),
     (lambda w, x: w.node("Squeeze", [x, w.constant(np.array([1], np.int64))]), "axes must have size 1, not [2]"),
     (lambda w, x: w.node("ConstantOfShape", [w.constant(np.array([2**40], np.int64))], "big"),
-     "ConstantOfShape 'big': a constant must have fewer than 16777216 elements, not shape (1099511627776,)"),
+     "ConstantOfShape 'big': a constant must have fewer than 67108864 elements, not shape (1099511627776,)"),
     (lambda w, x: w.node("Gather", [w.constant(np.ones(3, np.float32)), w.constant(np.int64(7))], "gather"),
      "Gather 'gather': constants cannot be computed")])  # fmt: skip
 def test_what_is_wrong(nodes, message):

@@ -146,3 +146,20 @@ def test_constants_of_a_sequence_and_shapes_of_it():
     assert check(compiled, inputs, outputs).passed
     (values,) = outputs.values()
     assert values.shape == (1, CHANNELS, SIZE * SIZE)
+
+
+def test_a_large_constant_that_is_computed():
+    """It is no constant of the program: the host makes it when it runs."""
+    net = Net(opset=21)
+    x = net.real(net.conv(net.image()))
+    large = net.node("ConstantOfShape", [net.constant(np.array([1 << 24], np.int64))], "large")
+    sums = net.node("ReduceSum", [large, net.constant(np.array([0], np.int64))], keepdims=0)
+    net.floats(net.conv(net.small(net.node("Add", [x, sums], "odd"))), IMAGE)
+    model = net.model()
+    compiled = compile_network(model, TINY)
+    assert isinstance(compiled, Network)
+    reasons = {node.name: node.reason for node in compiled.host_nodes}
+    assert any("must have fewer than 16777216 elements, not shape (16777216,)" in reason for reason in reasons.values())
+    inputs = random_inputs(compiled, 1)
+    outputs, _ = run(compiled, inputs, TINY, "isa")
+    assert check(compiled, inputs, outputs).passed

@@ -237,3 +237,60 @@ def test_a_wrong_layer_is_seen_where_there_is_no_second_opinion(monkeypatch):
     assert found.onnxruntime
     assert not found.passed
     assert any("decides nothing" in note for note in found.notes)
+
+
+def test_random_numbers_are_drawn_twice():
+    """What the host draws is not compared, wherever the node is; nor is it called wrong. What drops nothing is."""
+    for training in (True, False):
+        for inside in (False, True):
+            net = Net(opset=21)
+            x = net.real(net.conv(net.image()))
+            ratio, mode = net.constant(np.float32(0.5)), net.constant(np.array(training), "mode")
+            if inside:
+                mode = net.node("Constant", [], value=numpy_helper.from_array(np.array(training)))
+            if inside:
+                body = helper.make_node("Dropout", ["inner", ratio, mode], ["dropped"])
+                same = helper.make_node("Identity", [x], ["inner"])
+                branch = helper.make_graph([same, body], "body", [], [helper.make_empty_tensor_value_info("dropped")])
+                yes = net.constant(np.array(True), "yes")
+                y = net.node("If", [yes], then_branch=branch, else_branch=branch)
+            else:
+                y = net.node("Dropout", [net.node("Softplus", [x]), ratio, mode])
+            net.output(y, np.float32, IMAGE)
+            network = compile_network(net.model(), TINY)
+            found = checked(network)
+            assert found.passed
+            assert any("draws random numbers" in note for note in found.notes) == training
+
+
+def test_nan_that_only_the_host_reads():
+    """It is a number like any other there; the accelerator has none."""
+    net = Net()
+    x, mask = net.image(), net.input("mask", np.float32, IMAGE)
+    y = net.real(net.conv(x))
+    net.output(net.node("Where", [net.node("IsNaN", [mask]), y, net.node("Neg", [y])]), np.float32, IMAGE)
+    network = compile_network(net.model(), TINY)
+    inputs = {**random_inputs(network, 1), "mask": np.full(IMAGE, np.nan, np.float32)}
+    outputs, _ = run(network, inputs, TINY, "isa")
+    assert check(network, inputs, outputs).passed
+    for backend in ("isa", "golden"):
+        with pytest.raises(SystolithError, match=r"^Input 'x' must be numbers; it has NaN$"):
+            run(network, {**inputs, "x": np.full(IMAGE, np.nan, np.float32)}, TINY, backend)
+
+
+def test_a_host_part_that_does_not_end(monkeypatch):
+    net = Net()
+    x = net.real(net.conv(net.image()))
+    port = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Tanh", ["state"], ["next"])],
+        "body",
+        [port("i", TensorProto.INT64, []), port("go", TensorProto.BOOL, []), port("state", TensorProto.FLOAT, IMAGE)],
+        [port("on", TensorProto.BOOL, []), port("next", TensorProto.FLOAT, IMAGE)],
+    )
+    loop = net.node("Loop", [net.constant(np.int64(1 << 40)), net.constant(np.array(True)), x], body=body)
+    net.output(loop, np.float32, IMAGE)
+    network = compile_network(net.model(), TINY)
+    monkeypatch.setattr(reference, "SECONDS", 0.5)
+    with pytest.raises(SystolithError, match=r"^Host part of Loop .*: it takes more than 0.5 seconds$"):
+        run(network, random_inputs(network, 1), TINY, "isa")
