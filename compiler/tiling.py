@@ -29,6 +29,8 @@ MAX_STEPS = 1 << 20
 """Most EXECUTEs, or tiles of the SFU alone, of a layer: compiling takes a minute for each 10^5 of them."""
 MANY = 128
 """Tiles along an axis that are always worth looking at."""
+FINE = 128
+"""Every number of tiles along an axis is tried if fewer than twice as many are needed, else every so many-th."""
 
 
 class Keep(enum.Enum):
@@ -294,7 +296,8 @@ def _heights(job: Job, config: Config, width: int) -> Iterator[tuple[int, ...]]:
     if not largest:
         return
     least = -(-rows // largest)
-    for height in {1, *(-(-rows // n) for n in range(least, min(rows, 4 * least + MANY) + 1))}:
+    counts = range(least, min(rows, 4 * least + MANY) + 1, max(1, least // FINE))
+    for height in {1, *(-(-rows // n) for n in counts)}:
         yield tuple(job.pool[0] * n for n in _balanced(rows, -(-rows // height)))
         for small in {-(-config.array // width), -(-4 * config.array // width), height // 4}:
             if small and 2 * small < height and rows > 2 * small:

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import onnx
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from systolith.errors import SystolithError
 
-__all__ = ["DOMAINS", "Port", "check_onnx", "check_ports", "graphs", "parse_model", "tensors"]
+__all__ = ["DOMAINS", "Port", "check_onnx", "check_ports", "check_text", "graphs", "parse_model", "tensors"]
 
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 """What ONNX Runtime can run."""
@@ -37,6 +38,7 @@ def parse_model(content: bytes, where: str) -> ModelProto:
         model = ModelProto.FromString(content)
     except (DecodeError, UnicodeDecodeError, ValueError):
         raise SystolithError(f"{where} must be an ONNX model; it is none") from None
+    check_text(model, where)
     known = {*DOMAINS, *(function.domain for function in model.functions)}
     for message in _messages(model):
         if isinstance(message, TensorProto) and message.data_location != TensorProto.DEFAULT:
@@ -71,6 +73,16 @@ def check_onnx(model: ModelProto, where: str) -> None:
 
 def _is_without_shape(port: ValueInfoProto) -> bool:
     return port.type.HasField("tensor_type") and not port.type.tensor_type.HasField("shape")
+
+
+def check_text(model: ModelProto, where: str) -> None:
+    """Raises SystolithError for a name or other text that is not UTF-8: protobuf gives it as bytes."""
+    for message in _messages(model):
+        for field, value in message.ListFields():
+            if field.type == FieldDescriptor.TYPE_STRING:
+                for text in [value] if isinstance(value, str | bytes) else value:
+                    if isinstance(text, bytes):
+                        raise SystolithError(f"{where}: {field.name} must be text in UTF-8, not {text[:60]!r}")
 
 
 def check_ports(model: ModelProto, inputs: Sequence[Port], outputs: Sequence[Port], where: str) -> None:

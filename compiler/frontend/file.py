@@ -20,7 +20,7 @@ from systolith.compiler.frontend.order import sort_nodes
 from systolith.compiler.frontend.required import check_inputs_are_there
 from systolith.compiler.frontend.wide_ports import make_ports_wide
 from systolith.errors import SystolithError
-from systolith.stored_models import DOMAINS, check_onnx, graphs, tensors
+from systolith.stored_models import DOMAINS, check_onnx, check_text, graphs, tensors
 
 __all__ = ["OLDEST_OPSET", "check_types", "read_model"]
 
@@ -56,6 +56,7 @@ def read_model(source: Path | bytes, where: str | None = None, oldest: int = OLD
         raise SystolithError(
             f"{where}: must be an ONNX model; this is no protocol buffer, or a truncated one ({len(source)} bytes)"
         ) from None
+    check_text(model, where)
     model = with_open_dims(model)
     if not model.ir_version or not (model.graph.node or model.graph.output):
         raise SystolithError(

@@ -19,7 +19,7 @@ from systolith.sim.run import run
 __all__ = ["judge", "make"]
 
 TINY, LARGER = PRESETS["tiny4"], PRESETS["edge16"]
-LARGE = 1 << 20
+LARGE = 1 << 17
 """Elements of inputs from which a model is for the larger configuration: the smaller one takes a minute for it."""
 
 

@@ -261,3 +261,18 @@ def test_an_opset_of_no_version():
     proto.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, IMAGE))
     with pytest.raises(SystolithError):
         compile_network(proto.SerializeToString(), TINY)
+
+
+def test_names_that_are_no_text(tmp_path):
+    """A name of any kind that is not UTF-8: protobuf takes it."""
+    net = Net()
+    net.floats(net.conv(net.image()), IMAGE)
+    source = net.model()
+    names = {name for node in ModelProto.FromString(source).graph.node for name in (*node.input, *node.output)}
+    for name in sorted(names):
+        damaged = source.replace(name.encode(), b"\xee" + name.encode()[1:])
+        with pytest.raises(SystolithError, match=r"^net.onnx: \w+ must be text in UTF-8, not b'\\xee"):
+            read_model(damaged, "net.onnx")
+    for attribute in ("pads", "Conv"):
+        with pytest.raises(SystolithError, match=r"^net.onnx: \w+ must be text in UTF-8, not b'\\xee"):
+            read_model(source.replace(attribute.encode(), b"\xee" + attribute.encode()[1:]), "net.onnx")
