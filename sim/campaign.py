@@ -175,11 +175,11 @@ def _run_model(case: Case, backend: str, host: bool) -> Verdict:
         if host and not has_values(program, case.inputs):
             return Verdict(case.seed, "no values", case.config.name, message=str(error))
         raise
-    found = check(program, case.inputs, outputs)
+    found = check(program, case.inputs, outputs, case.model)
     cycles = report["cycles"] or 0
     if not found.passed:
         counts = f"{found.golden} elements differ from golden, {found.onnxruntime} from ONNX Runtime"
-        message = f"{counts}, {found.host} of host parts from the whole model"
+        message = f"{counts}, {found.host} of host parts from the whole model, {found.read} by reading"
         return Verdict(case.seed, "FAILED", case.config.name, cycles, message)
     if host and (wrong := judge(program, case.inputs, outputs).wrong):
         return Verdict(case.seed, "FAILED", case.config.name, cycles, "; ".join(wrong))

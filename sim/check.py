@@ -6,11 +6,12 @@ What is compared with what:
 - each layer of the accelerator with ONNX Runtime's integer kernels, on the inputs that it has there: no bit may
   differ where they compute in integers, one step where they compute in float32. Where a kernel of ONNX Runtime is
   farther away (some overflow), its own unoptimized run decides;
-- each part of the host with ONNX Runtime's unoptimized run of the whole model, on the inputs that it has there.
+- each part of the host with ONNX Runtime's unoptimized run of the whole model, on the inputs that it has there;
+- that model, which is what the front end reads, with the file as it is given, both unoptimized: no bit may differ.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -24,7 +25,15 @@ from systolith.sim import golden, reference
 from systolith.sim.host import inputs_of
 from systolith.sim.host_part import run_host
 from systolith.sim.layerwise import Exposed, LayerCheck, batch_of, compare, exposed, float_tensors
-from systolith.sim.whole_model import different, draws, elements, host_differences, run_whole, with_outputs
+from systolith.sim.whole_model import (
+    different,
+    draws,
+    elements,
+    host_differences,
+    reading_differences,
+    run_whole,
+    with_outputs,
+)
 
 __all__ = ["Check", "check", "run_golden"]
 
@@ -33,7 +42,8 @@ Arrays = Mapping[str, NDArray]
 
 @dataclass(frozen=True)
 class Check:
-    """Elements that differ from golden and from ONNX Runtime, of all outputs together, and those of host parts.
+    """Elements that differ from golden and from ONNX Runtime, of all outputs together, those of host parts, and those
+    that `read`ing the file changed.
 
     Where ONNX Runtime computes operators in float32 its rounding is not ours: golden is compared with it operator by
     operator then, `onnxruntime` counts what must not differ, and `rounding` what may: by one step, in such an operator.
@@ -45,10 +55,11 @@ class Check:
     rounding: int = 0
     notes: tuple[str, ...] = ()
     host: int = 0
+    read: int = 0
 
     @property
     def passed(self) -> bool:
-        return self.golden == 0 and not self.onnxruntime and self.host == 0
+        return self.golden == 0 and not self.onnxruntime and self.host == 0 and self.read == 0
 
 
 @dataclass(frozen=True)
@@ -60,8 +71,17 @@ class _Layers:
     notes: list[str]
 
 
-def check(network: Program | Network, inputs: Arrays, outputs: Arrays) -> Check:
-    """Compare outputs of a run, element by element, with the golden model and with ONNX Runtime."""
+def check(network: Program | Network, inputs: Arrays, outputs: Arrays, given: bytes | None = None) -> Check:
+    """Compare outputs of a run, element by element, with the golden model and with ONNX Runtime. `given`: the ONNX file
+    that the network was compiled from."""
+    found = _check(network, inputs, outputs)
+    if given is None:
+        return found
+    read, notes = reading_differences(given, network.model, inputs)
+    return replace(found, read=read, notes=(*found.notes, *notes))
+
+
+def _check(network: Program | Network, inputs: Arrays, outputs: Arrays) -> Check:
     values: dict[str, Any] = {}
     programs = list(_golden_parts(network, inputs, values))
     drawn = _drawn(network)

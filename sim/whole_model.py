@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import ValueInfoProto, numpy_helper
+from onnx import ModelProto, ValueInfoProto, numpy_helper
 
 from systolith.compiler.frontend.fold import is_random
 from systolith.compiler.frontend.nodes import fixed_batch
@@ -18,9 +18,9 @@ from systolith.network import HostPart
 from systolith.runtime import Value
 from systolith.sim import reference
 from systolith.sim.host_part import described, run_host
-from systolith.stored_models import graphs
+from systolith.stored_models import DOMAINS, graphs
 
-__all__ = ["different", "draws", "elements", "host_differences", "run_whole", "with_outputs"]
+__all__ = ["different", "draws", "elements", "host_differences", "reading_differences", "run_whole", "with_outputs"]
 
 
 def with_outputs(model: bytes, names: Iterable[str], batch: int) -> bytes:
@@ -59,11 +59,34 @@ def host_differences(hosts: Sequence[HostPart], expected: Mapping[str, Any]) -> 
     return count, notes
 
 
+def reading_differences(given: bytes, read: bytes, inputs: Mapping[str, Value]) -> tuple[int, list[str]]:
+    """Elements of outputs that differ between a model as it is given and as the front end reads it, both unoptimized;
+    and what there is to say."""
+    model = onnx.load_model_from_string(given)
+    imported = [opset for owner in (model, *model.functions) for opset in owner.opset_import]
+    versions = {opset.version for opset in imported if opset.domain in DOMAINS[:2]}
+    if len(versions) > 1:
+        return 0, ["ONNX Runtime runs functions of another opset in the model's: the file as given is not compared"]
+    if _draws(model):
+        return 0, ["the model draws random numbers: the file as given is not compared"]
+    try:
+        expected, found = reference.run(given, inputs, "none"), reference.run(read, inputs, "none")
+    except SystolithError as error:
+        return 0, [f"{error}: the file as given is not compared"]
+    wrong = {name: different(found.get(name), values) for name, values in expected.items()}
+    return sum(wrong.values()), [f"reading the model changes {count} elements of '{name}'"
+                                 for name, count in wrong.items() if count]  # fmt: skip
+
+
 def draws(part: HostPart) -> bool:
     """Whether a part may draw random numbers, so that it gives others each time."""
-    found = list(graphs(onnx.load_from_string(part.model)))
+    return _draws(onnx.load_model_from_string(part.model))
+
+
+def _draws(model: ModelProto) -> bool:
+    found = [*graphs(model), *model.functions]
     nodes = [node for graph in found for node in graph.node if is_random(node)]
-    stored = {tensor.name: tensor for graph in found for tensor in graph.initializer}
+    stored = {tensor.name: tensor for graph in graphs(model) for tensor in graph.initializer}
     stored |= {node.output[0]: attribute.t for graph in found for node in graph.node if node.op_type == "Constant"
                for attribute in node.attribute if attribute.name == "value"}  # fmt: skip
     off = {name for name, tensor in stored.items() if not numpy_helper.to_array(tensor).any()}

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import onnx
-import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, TensorProto
 from onnx.external_data_helper import load_external_data_for_tensor
 
 from systolith.compiler.frontend.dense import make_dense
+from systolith.compiler.frontend.functions import inline_functions
 from systolith.compiler.frontend.names import keep_names_apart
 from systolith.compiler.frontend.open_dims import with_open_dims
 from systolith.compiler.frontend.order import sort_nodes
@@ -22,7 +22,7 @@ from systolith.compiler.frontend.wide_ports import make_ports_wide
 from systolith.errors import SystolithError
 from systolith.stored_models import DOMAINS, check_onnx, check_text, graphs, tensors
 
-__all__ = ["OLDEST_OPSET", "check_types", "read_model"]
+__all__ = ["OLDEST_OPSET", "check_types", "parse_file", "read_model"]
 
 Result = TypeVar("Result")
 OLDEST_OPSET = 10
@@ -31,19 +31,49 @@ LONGEST_ELEMENT = 16
 
 
 def read_model(source: Path | bytes, where: str | None = None, oldest: int = OLDEST_OPSET) -> ModelProto:
-    """The model of a file or of its bytes, weights included. Raises SystolithError, which starts with `where`.
+    """The model of a file or of its bytes, as the front end takes it. Raises SystolithError, which starts with `where`.
 
-    External data must lie in the model's folder; bytes alone have no folder, so they may not have any. `oldest` is the
-    first opset that is taken.
+    `oldest` is the first opset that is taken.
+    """
+    where = where or (str(source) if isinstance(source, Path) else "model")
+    model = with_open_dims(parse_file(source, where))
+    if not model.ir_version or not (model.graph.node or model.graph.output):
+        raise SystolithError(
+            f"{where}: must be an ONNX model with at least one node; found none (is this file ONNX, and whole?)"
+        )
+    if not model.graph.output:
+        raise SystolithError(f"{where}: graph '{model.graph.name}' must have at least one output; it has none")
+    _check_opset(model, where, oldest)
+    if model.functions:
+        model = _refuse_failure(where, lambda: inline_functions(model, where))
+    _check_domains(model, where)
+    _use_plain_names(model)
+    make_dense(model, where)
+    sort_nodes(model, where)
+    _forget_inferred(model)
+    _name_outputs_once(model.graph)
+    for graph in graphs(model):
+        _name_nodes_once(graph)
+    check_inputs_are_there(model, where)
+    check_onnx(model, f"{where}:")
+    make_ports_wide(model)
+    keep_names_apart(model)
+    return model
+
+
+def parse_file(source: Path | bytes, where: str) -> ModelProto:
+    """The model of a file or of its bytes as it is, with its external data. Raises SystolithError, which starts with
+    `where`.
+
+    External data must lie in the model's folder; bytes alone have no folder, so they may not have any.
     """
     folder = None
     if isinstance(source, Path):
-        where, folder = where or str(source), source.parent
+        folder = source.parent
         try:
             source = source.read_bytes()
         except OSError as error:
             raise SystolithError(f"{where}: cannot be read: {error.strerror}") from None
-    where = where or "model"
     if not isinstance(source, bytes):
         raise SystolithError(
             f"{where}: must be a pathlib.Path or the bytes of an ONNX model, not {type(source).__name__}"
@@ -57,28 +87,7 @@ def read_model(source: Path | bytes, where: str | None = None, oldest: int = OLD
             f"{where}: must be an ONNX model; this is no protocol buffer, or a truncated one ({len(source)} bytes)"
         ) from None
     check_text(model, where)
-    model = with_open_dims(model)
-    if not model.ir_version or not (model.graph.node or model.graph.output):
-        raise SystolithError(
-            f"{where}: must be an ONNX model with at least one node; found none (is this file ONNX, and whole?)"
-        )
-    if not model.graph.output:
-        raise SystolithError(f"{where}: graph '{model.graph.name}' must have at least one output; it has none")
-    _check_opset(model, where, oldest)
-    if model.functions:
-        model = _refuse_failure(where, lambda: onnx.inliner.inline_local_functions(model))
-    _check_domains(model, where)
     _load_external_data(model, folder, where)
-    sort_nodes(model, where)
-    _forget_inferred(model)
-    _name_outputs_once(model.graph)
-    for graph in graphs(model):
-        _name_nodes_once(graph)
-    check_inputs_are_there(model, where)
-    check_onnx(model, f"{where}:")
-    make_dense(model, where)
-    make_ports_wide(model)
-    keep_names_apart(model)
     return model
 
 
@@ -100,6 +109,14 @@ def _check_domains(model: ModelProto, where: str) -> None:
             raise SystolithError(f"{label}: its domain must be one of {known}, or none, not '{node.domain}'")
         if (node.domain or "ai.onnx") not in imported:
             raise SystolithError(f"{label}: the file must import an opset of its domain '{node.domain or 'ai.onnx'}'")
+
+
+def _use_plain_names(model: ModelProto) -> None:
+    """ONNX's own domain has two names, of which its checker knows one; and it wants a graph to have a name."""
+    for item in (*model.opset_import, *(node for graph in graphs(model) for node in graph.node)):
+        if item.domain == "ai.onnx":
+            item.domain = ""
+    model.graph.name = model.graph.name or "graph"
 
 
 def _forget_inferred(model: ModelProto) -> None:

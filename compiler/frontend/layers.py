@@ -130,6 +130,8 @@ def _product(node: Node, x: Quantized, weights: Weights, attributes: dict[str, A
 
 def _multiply_left(node: Node, weights: Weights, x: Quantized, layers: Layers) -> Sum:
     """Weights [M, K] times x [..., K, N], as the transposed of the transposed x times the transposed weights."""
+    if weights.values.ndim < 2:
+        raise node.unsupported(f"weights must be a matrix, not of shape {weights.values.shape}")
     rank = len(x.shape)
     order = [*range(rank - 2), rank - 1, rank - 2] if rank > 1 else [0]
     turned = Weights(weights.values.swapaxes(-1, -2), weights.scale)

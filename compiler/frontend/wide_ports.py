@@ -27,18 +27,18 @@ def make_ports_wide(model: ModelProto) -> None:
     """Change the types of inputs and outputs of the model that need it."""
     graph = model.graph
     stored = {tensor.name for tensor in graph.initializer}
-    ports = {port.name: port.type.tensor_type for port in (*graph.input, *graph.output)
-             if port.type.tensor_type.elem_type in WIDER and port.name not in stored}  # fmt: skip
-    renamed = rename_apart(model, ports)
+    ports = [port for port in (*graph.input, *graph.output)
+             if port.type.tensor_type.elem_type in WIDER and port.name not in stored]  # fmt: skip
+    renamed = rename_apart(model, dict.fromkeys(port.name for port in ports))
+    inputs = {port.name for port in graph.input}
     for port in graph.input:
         if port.name in renamed:
-            graph.node.insert(0, _cast(port.name, renamed[port.name], ports[port.name].elem_type))
-    inputs = {port.name for port in graph.input}
+            graph.node.insert(0, _cast(port.name, renamed[port.name], port.type.tensor_type.elem_type))
     for port in graph.output:
         if port.name in renamed and port.name not in inputs:
-            graph.node.append(_cast(renamed[port.name], port.name, WIDER[ports[port.name].elem_type]))
-    for kind in ports.values():
-        kind.elem_type = WIDER[kind.elem_type]
+            graph.node.append(_cast(renamed[port.name], port.name, WIDER[port.type.tensor_type.elem_type]))
+    for port in ports:
+        port.type.tensor_type.elem_type = WIDER[port.type.tensor_type.elem_type]
     _open_maps(graph)
 
 

@@ -45,7 +45,7 @@ def judge(case: Case, folder: Path) -> str:
     network = load_network(path, config, 1)
     inputs = random_inputs(network, 1)
     outputs, _ = run(network, inputs, config, "isa")
-    found = check(network, inputs, outputs)
+    found = check(network, inputs, outputs, case.data)
     if not found.passed:
         raise Wrong(f"{case.change}: {found}")
     return "right" if found.onnxruntime is not None else "without a reference"

@@ -63,9 +63,10 @@ def run_file(files: Files, config: Config, backend: str, check: bool, batch: int
         if files.inputs is not None or "ONNX Runtime" not in str(error):
             raise
         raise SystolithError(f"{error}; {_drawn(inputs, seed)}") from None
-    found = compare(compiled, inputs, outputs) if check else None
+    found = compare(compiled, inputs, outputs, _given(files.source)) if check else None
     report["mismatches"] = found and {
-        "golden": found.golden, "onnxruntime": found.onnxruntime, "rounding": found.rounding, "host": found.host
+        "golden": found.golden, "onnxruntime": found.onnxruntime, "rounding": found.rounding, "host": found.host,
+        "reading": found.read,
     }  # fmt: skip
     if files.output is not None:
         save_outputs(files.output, outputs)
@@ -78,6 +79,13 @@ def run_file(files: Files, config: Config, backend: str, check: bool, batch: int
         print(f"no --input: random inputs of seed {seed}")
     _print_totals(report, found)
     return found is None or found.passed
+
+
+def _given(source: Path) -> bytes | None:
+    """The model of an ONNX file as it is; a program file has it only as the compiler reads it."""
+    from systolith.compiler.frontend.file import parse_file
+
+    return parse_file(source, str(source)).SerializeToString() if source.suffix.lower() == ".onnx" else None
 
 
 def _drawn(inputs: dict[str, NDArray], seed: int) -> str:

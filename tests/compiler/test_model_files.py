@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
-from split_models import IMAGE, Net
+from split_models import IMAGE, SIZE, Net
 
 from systolith import PRESETS, SystolithError
 from systolith.commands.execute import load_network
@@ -276,3 +276,47 @@ def test_names_that_are_no_text(tmp_path):
     for attribute in ("pads", "Conv"):
         with pytest.raises(SystolithError, match=r"^net.onnx: \w+ must be text in UTF-8, not b'\\xee"):
             read_model(source.replace(attribute.encode(), b"\xee" + attribute.encode()[1:]), "net.onnx")
+
+
+def test_sparse_constants_of_a_branch():
+    net = Net()
+    x = net.real(net.conv(net.image()))
+    values = numpy_helper.from_array(np.array([5, -3], np.float32), "sparse")
+    constant = helper.make_sparse_tensor(values, numpy_helper.from_array(np.array([1, 3], np.int64), "at"), [SIZE])
+    port = helper.make_tensor_value_info("sum", TensorProto.FLOAT, IMAGE)
+    branch = helper.make_graph([helper.make_node("Add", [x, "sparse"], ["sum"])], "yes", [], [port])
+    branch.sparse_initializer.append(constant)
+    other = helper.make_graph([helper.make_node("Neg", [x], ["sum"])], "no", [], [port])
+    condition = net.node("Greater", [net.node("ReduceMax", [x], keepdims=0), net.constant(np.float32(0))])
+    net.floats(net.small(net.node("If", [condition], then_branch=branch, else_branch=other)), IMAGE)
+    is_right(net.model())
+
+
+def test_two_names_of_one_domain_and_a_graph_without_one():
+    """What ONNX's checker refuses, and ONNX Runtime runs."""
+    net = Net()
+    net.floats(net.conv(net.image()), IMAGE)
+    model = ModelProto.FromString(net.model())
+    model.graph.ClearField("name")
+    for node in model.graph.node:
+        node.domain = "ai.onnx"
+    is_right(model.SerializeToString())
+    model.opset_import[0].domain = "ai.onnx"
+    is_right(model.SerializeToString())
+
+
+@pytest.mark.parametrize("shape", [[6], [24], [4, 6, 6]])
+def test_a_vector_of_weights_on_the_left(shape):
+    net = Net()
+    x = net.node("Reshape", [net.real(net.conv(net.image())), net.constant(np.array([*shape[:-1], -1], np.int64))])
+    if len(shape) == 1:
+        x = net.node("Reshape", [x, net.constant(np.array([shape[0], 144 // shape[0]], np.int64))])
+    weights = net.constant(np.arange(shape[0] if len(shape) == 1 else shape[-2]).astype(np.int8))
+    y = net.node("MatMul", [net.dequantize(weights, 0.03, np.int8(0)), x], "product")
+    net.floats(net.small(y), None)
+    source = net.model()
+    compiled = compile_network(source, TINY)
+    assert isinstance(compiled, Network)
+    (reason,) = (node.reason for node in compiled.host_nodes if node.name == "product")
+    assert reason.startswith("weights must be a matrix, not of shape")
+    is_right(source)
