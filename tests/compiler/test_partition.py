@@ -221,11 +221,10 @@ def test_input_for_the_host_alone():
     assert check(network, inputs, outputs).passed
 
 
-@pytest.mark.parametrize("kind", [TensorProto.BFLOAT16, TensorProto.INT4])
-def test_inputs_that_no_array_holds(kind):
+def test_inputs_that_no_array_holds():
     net = Net()
     net.floats(net.conv(net.image()), IMAGE)
-    net.inputs.append(helper.make_tensor_value_info("text", kind, [1]))
+    net.inputs.append(helper.make_tensor_value_info("text", TensorProto.UINT2, [1]))
     with pytest.raises(
         SystolithError, match=r"^net.onnx: tensor 'text' must be of integers, bool, float16, .* to be an"
     ):
