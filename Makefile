@@ -19,7 +19,7 @@ TYPES := build/types/systolith
 
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test lint format docs verilog verify verify-long verify-host fuzz conformance bench bench-tiny \
-        bench-zoo clean
+        bench-zoo fingerprints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -85,6 +85,9 @@ bench-tiny: setup ## the four MLPerf Tiny topologies on the RTL
 
 bench-zoo: setup ## nine ImageNet topologies on BACKEND (default isa); the first time, they are built and quantized
 	$(BIN)/systolith bench --suite zoo --backend $(BACKEND)
+
+fingerprints: setup ## compare all generated files with benchmarks/fingerprints.txt, byte for byte
+	$(BIN)/python -m systolith.benchmarks.fingerprints
 
 clean: ## remove what was built here; simulator builds in the user's cache folder stay
 	rm -rf build .pytest_cache .ruff_cache .hypothesis systolith.egg-info $(VENV)
