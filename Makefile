@@ -14,12 +14,10 @@ FUZZ ?= 20000
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Where the type checker finds `systolith.hw` and the other folders that the package maps (see pyproject.toml).
-TYPES := build/types/systolith
 
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test lint format docs verilog verify verify-long verify-host fuzz conformance bench bench-tiny \
-        bench-zoo clean
+        bench-zoo fingerprints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -37,7 +35,6 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "error: $$tool must be installed (Debian, Ubuntu: apt install g++ perl)" >&2; exit 1; }; done
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@mkdir -p $(TYPES) && for part in hw compiler sim fpga benchmarks examples; do ln -sfn ../../../$$part $(TYPES)/$$part; done
 	@touch $@
 
 demo: setup ## generate, compile, and classify 100 images of digits on the RTL
@@ -46,9 +43,10 @@ demo: setup ## generate, compile, and classify 100 images of digits on the RTL
 test: setup ## run all tests
 	$(BIN)/python -m pytest -n $(WORKERS)
 
-lint: setup ## check style, types, and the generated Verilog; warnings are errors
+lint: setup ## check style, imports, types, and the generated Verilog; warnings are errors
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/basedpyright --warnings
 	$(BIN)/python -m systolith.sim.lint tiny4 edge16
 
@@ -85,6 +83,9 @@ bench-tiny: setup ## the four MLPerf Tiny topologies on the RTL
 
 bench-zoo: setup ## nine ImageNet topologies on BACKEND (default isa); the first time, they are built and quantized
 	$(BIN)/systolith bench --suite zoo --backend $(BACKEND)
+
+fingerprints: setup ## compare all generated files with benchmarks/fingerprints.txt, byte for byte
+	$(BIN)/python -m systolith.benchmarks.fingerprints
 
 clean: ## remove what was built here; simulator builds in the user's cache folder stay
 	rm -rf build .pytest_cache .ruff_cache .hypothesis systolith.egg-info $(VENV)
