@@ -1,0 +1,1 @@
+"""The hardware: blocks in Amaranth, joined by `top`, written as Verilog by `generate`."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from systolith.config import Config
 from systolith.errors import SystolithError
-from systolith.hw.headers import c_header
+from systolith.hw.c_header import c_header
+from systolith.hw.lib.verilog import WAIVERS, emit
 from systolith.hw.top import Accelerator
-from systolith.hw.verilog import WAIVERS, emit
 from systolith.pages import registers_page
 
 __all__ = ["TOP", "generate"]

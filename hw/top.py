@@ -14,22 +14,22 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from systolith.config import Config
-from systolith.hw.accumulators import Accumulators
-from systolith.hw.act_sram import ActivationSram
-from systolith.hw.array import SystolicArray
-from systolith.hw.axi import Axi4
-from systolith.hw.axi_master import AxiMaster
-from systolith.hw.control import Control
-from systolith.hw.depthwise import DepthwiseUnit
-from systolith.hw.execute import ExecuteUnit
+from systolith.hw.array.accumulators import Accumulators
+from systolith.hw.array.array import SystolicArray
+from systolith.hw.control.control import Control
+from systolith.hw.control.registers import Axi4Lite, Registers
+from systolith.hw.depthwise.unit import DepthwiseUnit
+from systolith.hw.dma.axi import Axi4
+from systolith.hw.dma.axi_master import AxiMaster
+from systolith.hw.dma.load_activations import LoadActivations
+from systolith.hw.dma.load_weights import LoadWeights
+from systolith.hw.dma.store import Store
+from systolith.hw.execute.unit import ExecuteUnit
 from systolith.hw.interfaces import INDEX_BITS
-from systolith.hw.load_activations import LoadActivations
-from systolith.hw.load_weights import LoadWeights
-from systolith.hw.param_sram import ParameterSram
-from systolith.hw.registers import Axi4Lite, Registers
-from systolith.hw.sfu import SpecialFunctionUnit
-from systolith.hw.store import Store
-from systolith.hw.weight_sram import WeightSram
+from systolith.hw.memory.activations import ActivationSram
+from systolith.hw.memory.parameters import ParameterSram
+from systolith.hw.memory.weights import WeightSram
+from systolith.hw.sfu.unit import SpecialFunctionUnit
 
 __all__ = ["Accelerator"]
 

@@ -17,11 +17,10 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from systolith import isa
+from systolith import hw, isa
 from systolith.config import Config
 from systolith.errors import SystolithError
-from systolith.hw import verilog as hardware
-from systolith.hw.verilog import WAIVERS
+from systolith.hw.lib.verilog import WAIVERS
 from systolith.sim.kept_build import build_failure, kept_build
 from systolith.sim.plain_paths import plain_folder
 from systolith.sim.toolchain import cache_for, require_tools, verilator
@@ -36,9 +35,9 @@ RETIRE = tuple(f"retire_{unit}" for unit in ("load_w", "load_a", "execute", "sfu
 """Signals of the top, each with `_valid` and `_index`: the instruction that unit retires in this cycle. The last one is
 only where there is such a unit."""
 NATIVE = Path(__file__).parent / "native"
-HARDWARE = Path(hardware.__file__).parent
-ISA = Path(isa.__file__).parent
-SOURCES = sorted(path for folder in (HARDWARE, ISA, ISA.parent) for path in folder.glob("*.py"))
+HARDWARE = Path(hw.__path__[0])
+ISA = Path(isa.__path__[0])
+SOURCES = sorted([*HARDWARE.rglob("*.py"), *ISA.glob("*.py"), *ISA.parent.glob("*.py")])
 """What the Verilog is generated from."""
 HARNESS = ("harness.h", "memory.h", "harness.cpp")
 FST_LIBRARIES = ("lz4.h", "zlib.h")
@@ -89,8 +88,8 @@ def _verilog(config: Config) -> str:
     if path.exists():
         return path.read_text(encoding="utf-8")
 
+    from systolith.hw.lib.verilog import emit
     from systolith.hw.top import Accelerator
-    from systolith.hw.verilog import emit
 
     text = emit(Accelerator(config), TOP)
     try:

@@ -18,7 +18,7 @@ READ_DELAY = 2
 
 def component(config: Config):
     """What to verilate."""
-    from systolith.hw.accumulators import Accumulators
+    from systolith.hw.array.accumulators import Accumulators
 
     return Accumulators(config)
 

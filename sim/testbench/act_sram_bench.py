@@ -11,7 +11,7 @@ CYCLES = 6000
 
 
 def component(config: Config):
-    from systolith.hw.act_sram import ActivationSram
+    from systolith.hw.memory.activations import ActivationSram
 
     return ActivationSram(config)
 

@@ -17,7 +17,7 @@ PE_CYCLES = 3
 
 def component(config: Config):
     """What to verilate."""
-    from systolith.hw.array import SystolicArray
+    from systolith.hw.array.array import SystolicArray
 
     return SystolicArray(config)
 

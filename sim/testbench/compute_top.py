@@ -5,9 +5,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from systolith.config import Config
-from systolith.hw.accumulators import Accumulators
-from systolith.hw.array import SystolicArray
-from systolith.hw.execute import ExecuteCounts, ExecuteUnit
+from systolith.hw.array.accumulators import Accumulators
+from systolith.hw.array.array import SystolicArray
+from systolith.hw.execute.unit import ExecuteCounts, ExecuteUnit
 from systolith.hw.interfaces import SramRead, TokenPort, UnitPort
 
 __all__ = ["ComputeTop"]

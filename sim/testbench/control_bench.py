@@ -12,7 +12,7 @@ NAME = "control"
 
 
 def component(config: Config):
-    from systolith.hw.control import Control
+    from systolith.hw.control.control import Control
 
     return Control(config)
 

@@ -20,7 +20,7 @@ BUSY = 1
 
 def component(config: Config):
     """What to verilate."""
-    from systolith.hw.depthwise import DepthwiseUnit
+    from systolith.hw.depthwise.unit import DepthwiseUnit
 
     return DepthwiseUnit(config)
 

@@ -31,7 +31,7 @@ def depthwise(layer: Layer, activations: NDArray[np.int8], weights: NDArray[np.i
 
 
 def passes(layer: Layer, config: Config) -> list[tuple[int, int]]:
-    """Input words, and taps, of each pass: what hw/depthwise.py promises."""
+    """Input words, and taps, of each pass: what hw/depthwise/unit.py promises."""
     kernel, rows, cols = layer.kernel, layer.run["rows"], layer.run["cols"]
     across, along = {1: (1, 1), 3: (1, 3), 9: (3, 3)}[config.dw_taps]
     if kernel["dilation_x"] != 1 or kernel["stride_x"] not in (1, 2, 3):

@@ -11,12 +11,12 @@ def dma_top(config: Config):
     from amaranth.lib import wiring
     from amaranth.lib.wiring import In, Out, connect, flipped
 
-    from systolith.hw.axi import Axi4
-    from systolith.hw.axi_master import AxiCounts, AxiMaster
+    from systolith.hw.dma.axi import Axi4
+    from systolith.hw.dma.axi_master import AxiCounts, AxiMaster
+    from systolith.hw.dma.load_activations import LoadActivations
+    from systolith.hw.dma.load_weights import LoadWeights
+    from systolith.hw.dma.store import Store
     from systolith.hw.interfaces import ReadBus, Regions
-    from systolith.hw.load_activations import LoadActivations
-    from systolith.hw.load_weights import LoadWeights
-    from systolith.hw.store import Store
 
     units = {"load_weights": LoadWeights(config), "load_activations": LoadActivations(config), "store": Store(config)}
     outside = {

@@ -10,7 +10,7 @@ NAME = "param_sram"
 
 
 def component(config: Config):
-    from systolith.hw.param_sram import ParameterSram
+    from systolith.hw.memory.parameters import ParameterSram
 
     return ParameterSram(config)
 

@@ -12,7 +12,7 @@ CYCLES = 3000
 
 def component(config: Config):
     """What to verilate."""
-    from systolith.hw.pe import ProcessingElement
+    from systolith.hw.array.pe import ProcessingElement
 
     return ProcessingElement(config.psum_bits)
 

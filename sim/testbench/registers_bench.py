@@ -18,7 +18,7 @@ BUSY, DONE, ERROR = registers.STATUS_BUSY, registers.STATUS_DONE, registers.STAT
 
 
 def component(config: Config):
-    from systolith.hw.registers import Registers
+    from systolith.hw.control.registers import Registers
 
     return Registers(config)
 

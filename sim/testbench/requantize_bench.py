@@ -12,7 +12,7 @@ from systolith.sim.testbench.environment import Environment
 NAME = "requantize"
 VALUES = 40_000
 LATENCY, CONSTANTS_AFTER = 12, 11
-"""Of systolith.hw.requantize, which would bring Amaranth into the simulator; a wrong one fails."""
+"""Of systolith.hw.sfu.requantize, which would bring Amaranth into the simulator; a wrong one fails."""
 INT32 = (-(1 << 31), (1 << 31) - 1)
 CORNERS = np.array([0, 1, -1, 2, -2, 3, 127, -128, (1 << 24) - 1, 1 << 24, (1 << 24) + 1, -(1 << 24) - 1,
                     -(1 << 24) - 3, (1 << 25) + 2, (1 << 25) - 1, (1 << 30) + 64, INT32[1], INT32[1] - 63,
@@ -20,7 +20,7 @@ CORNERS = np.array([0, 1, -1, 2, -2, 3, 127, -128, (1 << 24) - 1, 1 << 24, (1 <<
 
 
 def component(config: Config):
-    from systolith.hw.requantize import Requantize
+    from systolith.hw.sfu.requantize import Requantize
 
     return Requantize()
 

@@ -20,7 +20,7 @@ from amaranth.lib.wiring import Component
 
 from systolith.config import Config
 from systolith.errors import SystolithError
-from systolith.hw.verilog import WAIVERS, emit
+from systolith.hw.lib.verilog import WAIVERS, emit
 from systolith.sim.kept_build import build_failure, kept_build
 from systolith.sim.plain_paths import plain_folder, plain_link
 from systolith.sim.toolchain import cache_for, verilator

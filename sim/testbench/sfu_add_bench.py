@@ -12,13 +12,13 @@ from systolith.sim.testbench.environment import Environment
 NAME = "sfu_add"
 VALUES = 30_000
 LATENCY, FACTORS_AFTER, SHIFT_AFTER, ENABLE_AFTER = 8, 1, 4, 7
-"""Of systolith.hw.sfu_add, which would bring Amaranth into the simulator; a wrong one fails."""
+"""Of systolith.hw.sfu.add, which would bring Amaranth into the simulator; a wrong one fails."""
 FACTOR = (-(1 << 26), (1 << 26) - 1)
 INT8 = np.array([-128, -127, -1, 0, 1, 126, 127])
 
 
 def component(config: Config):
-    from systolith.hw.sfu_add import Add
+    from systolith.hw.sfu.add import Add
 
     return Add()
 

@@ -20,7 +20,7 @@ GOOD = {"memory": 0, "reduce": 0, "second": 0, "drain": 0, "source": 0, "operand
 
 
 def component(config: Config):
-    from systolith.hw.sfu import SpecialFunctionUnit
+    from systolith.hw.sfu.unit import SpecialFunctionUnit
 
     return SpecialFunctionUnit(config)
 

@@ -11,13 +11,13 @@ from systolith.sim.testbench.environment import Environment
 NAME = "sfu_reduce"
 WINDOWS = 4000
 LATENCY, FOLD_AFTER, OPERAND_AFTER, MULTIPLY_AFTER = 4, 1, 2, 3
-"""Of systolith.hw.sfu_reduce, which would bring Amaranth into the simulator; a wrong one fails."""
+"""Of systolith.hw.sfu.reduce, which would bring Amaranth into the simulator; a wrong one fails."""
 ENDS = (-(1 << 31), (1 << 31) - 1, -(1 << 31) + 1, 0, -1, 1)
 BYTES = (-128, 127, 0, -1)
 
 
 def component(config: Config):
-    from systolith.hw.sfu_reduce import Reduce
+    from systolith.hw.sfu.reduce import Reduce
 
     return Reduce()
 

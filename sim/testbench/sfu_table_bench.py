@@ -10,11 +10,11 @@ from systolith.sim.testbench.environment import Environment
 
 NAME = "sfu_table"
 LATENCY, ENABLE_AFTER = 2, 1
-"""Of systolith.hw.sfu_table, which would bring Amaranth into the simulator; a wrong one fails."""
+"""Of systolith.hw.sfu.table, which would bring Amaranth into the simulator; a wrong one fails."""
 
 
 def component(config: Config):
-    from systolith.hw.sfu_table import Table
+    from systolith.hw.sfu.table import Table
 
     return Table()
 

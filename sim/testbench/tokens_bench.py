@@ -35,7 +35,7 @@ def ports(config: Config) -> dict[str, tuple[int, int]]:
 
 
 def component(config: Config):
-    from systolith.hw.tokens import Tokens
+    from systolith.hw.control.tokens import Tokens
 
     return Tokens(config)
 

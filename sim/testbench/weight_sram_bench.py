@@ -10,7 +10,7 @@ NAME = "weight_sram"
 
 
 def component(config: Config):
-    from systolith.hw.weight_sram import WeightSram
+    from systolith.hw.memory.weights import WeightSram
 
     return WeightSram(config)
 

@@ -5,7 +5,7 @@ from amaranth.hdl import ClockDomain, Module
 from amaranth.sim import Simulator
 
 from systolith.config import PRESETS
-from systolith.hw.axi_master import AxiMaster
+from systolith.hw.dma.axi_master import AxiMaster
 
 TINY = PRESETS["tiny4"]
 

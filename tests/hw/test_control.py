@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from systolith.config import PRESETS
-from systolith.hw.dispatch import legal
+from systolith.hw.control.dispatch import legal
 from systolith.isa import FORMATS, Opcode, Unit
 from systolith.sim.testbench import control_bench
 from systolith.sim.testbench.runner import run_bench

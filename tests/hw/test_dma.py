@@ -7,7 +7,7 @@ import pytest
 from amaranth.sim import Simulator
 
 from systolith.config import PRESETS
-from systolith.hw.burst import BurstSplitter, split
+from systolith.hw.dma.burst import BurstSplitter, split
 from systolith.sim.testbench import axi_master_bench, load_activations_bench, load_weights_bench, store_bench
 from systolith.sim.testbench.runner import run_bench
 

@@ -12,9 +12,9 @@ import pytest
 from systolith import isa, program, registers
 from systolith.config import PRESETS, load_config
 from systolith.errors import SystolithError
+from systolith.hw.c_header import c_header
 from systolith.hw.generate import generate
-from systolith.hw.headers import c_header
-from systolith.hw.verilog import WAIVERS
+from systolith.hw.lib.verilog import WAIVERS
 from systolith.sim.lint import lint
 
 TINY = PRESETS["tiny4"]

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper
 
 from systolith import numerics
 from systolith.config import PRESETS
-from systolith.hw.requantize import CONSTANTS_AFTER, LATENCY, requantize
+from systolith.hw.sfu.requantize import CONSTANTS_AFTER, LATENCY, requantize
 from systolith.sim.testbench import requantize_bench
 from systolith.sim.testbench.requantize_bench import expected, operands
 from systolith.sim.testbench.runner import run_bench

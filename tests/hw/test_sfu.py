@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from systolith.config import PRESETS
-from systolith.hw import sfu_reduce, sfu_table
+from systolith.hw.sfu import reduce, table
 from systolith.sim.testbench import sfu_bench, sfu_reduce_bench, sfu_table_bench
 from systolith.sim.testbench.runner import run_bench
 
@@ -22,7 +22,7 @@ def test_sfu(config):
 
 
 def test_reduce():
-    bench, stage = sfu_reduce_bench, sfu_reduce
+    bench, stage = sfu_reduce_bench, reduce
     assert (bench.LATENCY, bench.FOLD_AFTER) == (stage.LATENCY, stage.FOLD_AFTER)
     assert (bench.OPERAND_AFTER, bench.MULTIPLY_AFTER) == (stage.OPERAND_AFTER, stage.MULTIPLY_AFTER)
     result = run_bench(bench.component(TINY), bench.__name__, TINY, seed=5)
@@ -31,6 +31,6 @@ def test_reduce():
 
 def test_table():
     bench = sfu_table_bench
-    assert (bench.LATENCY, bench.ENABLE_AFTER) == (sfu_table.LATENCY, sfu_table.ENABLE_AFTER)
+    assert (bench.LATENCY, bench.ENABLE_AFTER) == (table.LATENCY, table.ENABLE_AFTER)
     result = run_bench(bench.component(TINY), bench.__name__, TINY, seed=6)
     assert result.passed, result.log

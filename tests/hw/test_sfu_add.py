@@ -4,7 +4,7 @@ import numpy as np
 
 from systolith import numerics
 from systolith.config import PRESETS
-from systolith.hw import sfu_add
+from systolith.hw.sfu import add
 from systolith.sim.testbench import sfu_add_bench
 from systolith.sim.testbench.runner import run_bench
 
@@ -13,7 +13,7 @@ def test_integers_equal_numpy():
     values = sfu_add_bench.operands(np.random.default_rng(6), 20_000)
     values["enable"][:] = True
     found = [
-        sfu_add.add(value - zero_a, operand - zero_b, (a, b), shift, zero_point, low, high)
+        add.add(value - zero_a, operand - zero_b, (a, b), shift, zero_point, low, high)
         for value, operand, zero_a, zero_b, a, b, shift, zero_point, low, high, _ in zip(
             *(column.tolist() for column in values.values()), strict=True
         )
@@ -29,13 +29,13 @@ def test_every_pair_around_ties():
         found = numerics.add(a, b, (0, 0), (1, 1, shift), zero_point)
         wanted = np.clip(np.rint((a.astype(float) + b) / 2**shift + zero_point), -128, 127)
         assert np.array_equal(found, wanted)
-        exact = [sfu_add.add(int(x), int(y), (1, 1), shift, zero_point) for x, y in zip(a.flat, b.flat, strict=True)]
+        exact = [add.add(int(x), int(y), (1, 1), shift, zero_point) for x, y in zip(a.flat, b.flat, strict=True)]
         assert exact == wanted.reshape(-1).tolist()
 
 
 def test_lane():
     config = PRESETS["tiny4"]
-    latencies = (sfu_add.LATENCY, sfu_add.FACTORS_AFTER, sfu_add.SHIFT_AFTER, sfu_add.ENABLE_AFTER)
+    latencies = (add.LATENCY, add.FACTORS_AFTER, add.SHIFT_AFTER, add.ENABLE_AFTER)
     bench = sfu_add_bench
     assert latencies == (bench.LATENCY, bench.FACTORS_AFTER, bench.SHIFT_AFTER, bench.ENABLE_AFTER)
     result = run_bench(bench.component(config), bench.__name__, config, seed=3)

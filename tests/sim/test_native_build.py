@@ -8,7 +8,7 @@ from systolith.sim.native_build import SOURCES
 
 IMPORTS = """
 import sys
-import systolith.hw.top, systolith.hw.verilog
+import systolith.hw.top, systolith.hw.lib.verilog
 print(*(m.__file__ for name, m in sys.modules.items() if name.split(".")[0] == "systolith"), sep="\\n")
 """
 

@@ -1,0 +1,1 @@
+"""The systolic array: processing elements, rows, and the accumulators behind them."""

@@ -1,0 +1,1 @@
+"""Control: fetch, dispatch, token counters, supervisor, and the registers of the host."""

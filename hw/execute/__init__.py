@@ -1,0 +1,1 @@
+"""The unit EXECUTE: from instructions to the rows and weights that the array takes."""

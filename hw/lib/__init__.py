@@ -1,0 +1,1 @@
+"""Parts that several blocks use: queues, delays, decoders, retirement, and Verilog out of components."""

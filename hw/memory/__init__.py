@@ -1,0 +1,1 @@
+"""The SRAM controllers of activations, weights and parameters, and the memory under them."""

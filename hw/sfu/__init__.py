@@ -1,0 +1,1 @@
+"""The special function unit: windows, reduction, requantization, addition, table."""
