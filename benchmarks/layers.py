@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.table import Table
 
 from systolith.commands.tables import percent, show
-from systolith.compiler.compile import compile_model
+from systolith.compiler.pipeline import compile_model
 from systolith.config import Config
 from systolith.sim.check import check
 from systolith.sim.inputs import random_inputs

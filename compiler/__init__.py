@@ -1,0 +1,1 @@
+"""The compiler: ONNX to programs. `pipeline` compiles one graph, `network` a model with host parts."""

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from systolith.compiler.compile import Compiled, compile_levels
-from systolith.compiler.frontend.file import read_model
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.partition import AcceleratorPart, Partition
+from systolith.compiler.frontend.model.reader import read_model
+from systolith.compiler.partition.partition import AcceleratorPart, Partition
+from systolith.compiler.pipeline import Compiled, compile_levels
 from systolith.config import Config
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.network import HostPart, Network

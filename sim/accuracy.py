@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.compiler.calibration import Samples
+from systolith.compiler.quantize.calibration import Samples
 from systolith.errors import SystolithError
 from systolith.sim import reference
 

@@ -17,7 +17,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir import Graph
+from systolith.compiler.ir.graph import Graph
 from systolith.errors import SystolithError
 from systolith.network import HostPart, Network
 from systolith.program import Program

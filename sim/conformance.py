@@ -35,8 +35,8 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, num
 from onnx.backend.test.loader import load_model_tests
 from onnx.reference import ReferenceEvaluator
 
-from systolith.compiler.frontend.operators import OPERATORS
-from systolith.compiler.quantize import quantize_model
+from systolith.compiler.frontend.registry import OPERATORS
+from systolith.compiler.quantize.quantize import quantize_model
 from systolith.config import Config, load_config
 from systolith.errors import SystolithError
 from systolith.onnx_backend import Ready, bind, prepare

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from systolith.compiler.ir import Conv
+from systolith.compiler.ir.graph import Conv
 
 __all__ = ["convolve"]
 

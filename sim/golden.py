@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.compiler.ir import Add, Concat, Conv, Graph, Inside, Layer, Map, Select
+from systolith.compiler.ir.graph import Add, Concat, Conv, Graph, Inside, Layer, Map, Select
 from systolith.numerics import add, look_up, requantize
 from systolith.sim.convolution import convolve
 from systolith.sim.host import check_inputs, from_device, to_device

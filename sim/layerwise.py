@@ -14,9 +14,9 @@ import onnx
 from numpy.typing import NDArray
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.frontend.infer import tensor_types
-from systolith.compiler.frontend.nodes import fixed_batch
-from systolith.compiler.ir import Graph, Port
+from systolith.compiler.frontend.model.types import tensor_types
+from systolith.compiler.ir.graph import Graph, Port
+from systolith.compiler.partition.nodes import fixed_batch
 from systolith.errors import UnsupportedError
 from systolith.sim import golden, reference
 from systolith.sim.host import check_inputs, from_device, to_device

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import onnx
 
-from systolith.compiler.frontend.operators import MICROSOFT, OPERATORS
+from systolith.compiler.frontend.registry import MICROSOFT, OPERATORS
 from systolith.config import Config
 
 __all__ = ["LIMITS", "PLACES", "attributes_of", "page"]

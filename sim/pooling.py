@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.compiler.ir import Map, Window
+from systolith.compiler.ir.graph import Map, Window
 
 __all__ = ["average_constants", "reduce_windows"]
 

@@ -1,6 +1,7 @@
 """Puts instructions in order by tokens: which memory each one reads and writes decides whom it waits for.
 
-Written apart from the compiler's own (compiler/sync.py), for random programs that hold the simulators to each other.
+Written apart from the compiler's own (compiler/order/tokens.py), for random programs that hold the simulators to each
+other.
 """
 
 from collections import Counter

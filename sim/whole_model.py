@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 from onnx import ModelProto, ValueInfoProto, numpy_helper
 
-from systolith.compiler.frontend.fold import is_random
-from systolith.compiler.frontend.nodes import fixed_batch
+from systolith.compiler.frontend.values.constants import is_random
+from systolith.compiler.partition.nodes import fixed_batch
 from systolith.errors import SystolithError
 from systolith.network import HostPart
 from systolith.runtime import Value

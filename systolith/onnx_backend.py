@@ -22,11 +22,11 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 from onnx.backend.test.runner import BackendIsNotSupposedToImplementIt
 
-from systolith.compiler.frontend.file import OLDEST_OPSET
-from systolith.compiler.frontend.infer import port, tensor_types
-from systolith.compiler.frontend.operators import OPERATORS
+from systolith.compiler.frontend.model.reader import OLDEST_OPSET
+from systolith.compiler.frontend.model.types import port, tensor_types
+from systolith.compiler.frontend.registry import OPERATORS
 from systolith.compiler.network import compile_network
-from systolith.compiler.quantize import quantize_model
+from systolith.compiler.quantize.quantize import quantize_model
 from systolith.config import Config, load_config
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.network import Network

@@ -1,7 +1,8 @@
 """What holds for every program, whoever wrote its file: `check_program` raises SystolithError for the rest.
 
 Checksums only show accidents. So nothing is allocated, quantized, drawn or run before tensors, sizes and metadata have
-been looked at here; a program that does not pass cannot be written either. Instructions are `compiler/check.py`'s.
+been looked at here; a program that does not pass cannot be written either. Instructions are
+`compiler/check/check.py`'s.
 """
 
 import math

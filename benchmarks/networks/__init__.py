@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from systolith.benchmarks.networks import tiny, weights, zoo
-from systolith.compiler import calibration, fold_norms, own_constants, quantize
+from systolith.compiler.quantize import calibration, fold_norms, own_constants, quantize
 from systolith.sim.toolchain import cache_for
 from systolith.whole_files import write_whole
 

@@ -1,1 +1,1 @@
-"""From an ONNX model to the compiler's graph: `importer` is the way in, `operators` lists what it knows."""
+"""From an ONNX model to the compiler's graph: `importer` is the way in, `registry` lists the operators it knows."""

@@ -10,23 +10,23 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from systolith.compiler.frontend.array import Array, Layers
-from systolith.compiler.frontend.early import Key, early_keys, key_of
-from systolith.compiler.frontend.file import check_types, read_model
-from systolith.compiler.frontend.fold import fold
-from systolith.compiler.frontend.infer import TensorType, check_output
-from systolith.compiler.frontend.node import Node
-from systolith.compiler.frontend.operators import BOTH, LAYERS, MICROSOFT, OPERATORS, PLAIN, VIEWS
+from systolith.compiler.frontend.fusing.channel_order import settled
+from systolith.compiler.frontend.model.early_quantize import Key, early_keys, key_of
+from systolith.compiler.frontend.model.node import Node
+from systolith.compiler.frontend.model.reader import check_types, read_model
+from systolith.compiler.frontend.model.types import TensorType, check_output
+from systolith.compiler.frontend.operators.quantize_linear import quantize
 from systolith.compiler.frontend.ports import input_port, input_tensor, output_port
-from systolith.compiler.frontend.quantize import quantize
-from systolith.compiler.frontend.settle import settled
-from systolith.compiler.frontend.tensors import Constant, FloatInput, Joined, Pending, Quantized, Real, Tensor
-from systolith.compiler.frontend.views import strided
-from systolith.compiler.ir import Graph, Map
-from systolith.compiler.passes.accumulators import prove_accumulators
+from systolith.compiler.frontend.registry import BOTH, LAYERS, MICROSOFT, OPERATORS, PLAIN, VIEWS
+from systolith.compiler.frontend.values.array import Array, Layers
+from systolith.compiler.frontend.values.constants import fold
+from systolith.compiler.frontend.values.tensors import Constant, FloatInput, Joined, Pending, Quantized, Real, Tensor
+from systolith.compiler.frontend.values.views import strided
+from systolith.compiler.ir.graph import Graph, Map
+from systolith.compiler.ir.verify import verify
 from systolith.compiler.passes.dead_layers import remove_dead_layers
 from systolith.compiler.passes.fold_pads import fold_pads
-from systolith.compiler.verify import verify
+from systolith.compiler.passes.prove_accumulators import prove_accumulators
 from systolith.errors import SystolithError, UnsupportedError
 
 __all__ = ["import_model"]

@@ -5,13 +5,13 @@ from math import prod
 import numpy as np
 from onnx import TensorProto, ValueInfoProto
 
-from systolith.compiler.frontend.array import Array, Layers
-from systolith.compiler.frontend.images import rebased
-from systolith.compiler.frontend.node import Node
-from systolith.compiler.frontend.settle import settled
-from systolith.compiler.frontend.tensors import FloatInput, Quantized, Real, Tensor, describe
-from systolith.compiler.frontend.views import View, merge, strided
-from systolith.compiler.ir import Map, Port
+from systolith.compiler.frontend.fusing.channel_order import settled
+from systolith.compiler.frontend.model.node import Node
+from systolith.compiler.frontend.values.array import Array, Layers
+from systolith.compiler.frontend.values.images import rebased
+from systolith.compiler.frontend.values.tensors import FloatInput, Quantized, Real, Tensor, describe
+from systolith.compiler.frontend.values.views import View, merge, strided
+from systolith.compiler.ir.graph import Map, Port
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.program_rules import LARGEST_VALUES
 

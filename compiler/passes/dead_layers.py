@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from systolith.compiler.ir import Graph, Layer
+from systolith.compiler.ir.graph import Graph, Layer
 
 __all__ = ["remove_dead_layers"]
 

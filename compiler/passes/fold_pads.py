@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from systolith.compiler.ir import Conv, Graph, Layer, Map, Window
+from systolith.compiler.ir.graph import Conv, Graph, Layer, Map, Window
 
 __all__ = ["fold_pads"]
 

@@ -12,8 +12,8 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.compiler.ir import Add, Conv, Graph, Layer, Map, Select
-from systolith.compiler.jobs import is_small
+from systolith.compiler.ir.graph import Add, Conv, Graph, Layer, Map, Select
+from systolith.compiler.jobs.job import is_small
 from systolith.config import Config
 from systolith.numerics import look_up, requantize
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from systolith import program
 from systolith.commands.tables import layer_table, show
-from systolith.compiler.compile import compile_model
+from systolith.compiler.pipeline import compile_model
 from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.hw.generate import generate

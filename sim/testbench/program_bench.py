@@ -13,7 +13,7 @@ from pathlib import Path
 import cocotb
 import numpy as np
 
-from systolith.compiler.compile import compile_model
+from systolith.compiler.pipeline import compile_model
 from systolith.config import Config
 from systolith.isa import INSTRUCTION_BYTES, Instruction, Opcode, Region, Unit, decode_program, encode
 from systolith.program import Program

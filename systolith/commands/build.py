@@ -21,8 +21,8 @@ __all__ = ["compile_file"]
 
 def compile_file(path: Path, config: Config, output: Path | None, batch: int, level: str | None, strict: bool) -> None:
     """Compile the model; print `level` if one is given, write `output` if one is given and say what it holds."""
-    from systolith.compiler.emit import LEVELS
     from systolith.compiler.network import compile_parts
+    from systolith.compiler.show import LEVELS
 
     if level is not None and level not in LEVELS:
         raise SystolithError(f"Level must be one of {', '.join(LEVELS)}, not {level!r}")
@@ -36,7 +36,7 @@ def compile_file(path: Path, config: Config, output: Path | None, batch: int, le
 
 
 def _print_level(compiled: "CompiledNetwork", level: str) -> None:
-    from systolith.compiler.emit import emit
+    from systolith.compiler.show import emit
 
     for index, part in enumerate(compiled.parts):
         if len(compiled.parts) > 1:
@@ -50,7 +50,7 @@ def _print_level(compiled: "CompiledNetwork", level: str) -> None:
 def _print_summary(output: Path, result: Program | Network) -> None:
     """What the file holds, what runs on the host and why, the share of the work that the accelerator does, and the map
     of activation SRAM over time."""
-    from systolith.compiler.memory_map import memory_map
+    from systolith.compiler.report.memory_map import memory_map
 
     programs = result.programs if isinstance(result, Network) else (result,)
     hosts = result.host_nodes if isinstance(result, Network) else ()

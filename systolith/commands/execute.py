@@ -83,7 +83,7 @@ def run_file(files: Files, config: Config, backend: str, check: bool, batch: int
 
 def _given(source: Path) -> bytes | None:
     """The model of an ONNX file as it is; a program file has it only as the compiler reads it."""
-    from systolith.compiler.frontend.file import parse_file
+    from systolith.compiler.frontend.model.reader import parse_file
 
     return parse_file(source, str(source)).SerializeToString() if source.suffix.lower() == ".onnx" else None
 
@@ -121,9 +121,9 @@ def load_network(source: Path, config: Config, batch: int, instructions: bool = 
 
 def _check_part(part: Program | HostPart, config: Config, instructions: bool, where: str) -> None:
     """Raises SystolithError for an unsafe program, or an unsound model."""
-    from systolith.compiler.check import check
-    from systolith.compiler.check_scales import check_scales
-    from systolith.compiler.frontend.file import read_model
+    from systolith.compiler.check.check import check
+    from systolith.compiler.check.scales import check_scales
+    from systolith.compiler.frontend.model.reader import read_model
 
     if isinstance(part, HostPart):
         read_model(part.model, where)

@@ -17,7 +17,7 @@ from systolith.whole_files import write_whole
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from systolith.compiler.calibration import Samples
+    from systolith.compiler.quantize.calibration import Samples
 
 __all__ = ["Settings", "quantize_file"]
 
@@ -27,7 +27,7 @@ LABELS = "labels"
 
 @dataclass(frozen=True)
 class Settings:
-    """How to quantize: see `systolith.compiler.quantize.quantize_model`."""
+    """How to quantize: see `systolith.compiler.quantize.quantize.quantize_model`."""
 
     activations: str
     method: str
@@ -36,7 +36,7 @@ class Settings:
 
 def quantize_file(path: Path, output: Path, calibration: Path, labels: Path | None, settings: Settings) -> None:
     """Quantize the model, write it, print its size and, with labels, how many samples both models get right."""
-    from systolith.compiler.quantize import float_model, quantize_model
+    from systolith.compiler.quantize.quantize import float_model, quantize_model
     from systolith.sim.files import load_arrays
 
     if output.suffix != ".onnx":
@@ -97,7 +97,7 @@ def _test_set(
 
 def _samples(model: "ModelProto", arrays: dict[str, NDArray], source: Path, path: Path) -> "Samples":
     """Those in the file `path` for the model of the file `source`."""
-    from systolith.compiler.calibration import Samples
+    from systolith.compiler.quantize.calibration import Samples
 
     try:
         return Samples.that_run(model, arrays, str(source))

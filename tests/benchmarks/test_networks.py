@@ -10,7 +10,7 @@ from systolith import PRESETS
 from systolith.benchmarks import suite
 from systolith.benchmarks.networks import SUITES, quantized, tiny, zoo
 from systolith.compiler.network import compile_network
-from systolith.compiler.timeline import estimate
+from systolith.compiler.order.timeline import estimate
 from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.isa import decode_program

@@ -7,7 +7,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir import Graph
+from systolith.compiler.ir.graph import Graph
 from systolith.sim import golden, reference
 from systolith.sim.model_writer import ModelWriter
 

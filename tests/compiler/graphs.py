@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from systolith.compiler.ir import Conv, Graph, Port, Value
-from systolith.compiler.verify import verify
+from systolith.compiler.ir.graph import Conv, Graph, Port, Value
+from systolith.compiler.ir.verify import verify
 from systolith.config import PRESETS, Config
 from systolith.numerics import requantize
 from systolith.program import Program

@@ -4,8 +4,21 @@ from dataclasses import replace
 
 import numpy as np
 
-from systolith.compiler.ir import Add, Concat, Conv, Graph, Inside, Layer, Map, Multiply, Port, Select, Value, Window
-from systolith.compiler.verify import output_dims, verify
+from systolith.compiler.ir.graph import (
+    Add,
+    Concat,
+    Conv,
+    Graph,
+    Inside,
+    Layer,
+    Map,
+    Multiply,
+    Port,
+    Select,
+    Value,
+    Window,
+)
+from systolith.compiler.ir.verify import output_dims, verify
 from systolith.numerics import add_constants
 
 Dims = tuple[int, int, int, int]

@@ -5,7 +5,7 @@ import pytest
 from onnx import helper
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir import Graph
+from systolith.compiler.ir.graph import Graph
 from systolith.errors import UnsupportedError
 from systolith.sim import golden, reference
 from systolith.sim.model_writer import ModelWriter

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from systolith.compiler.compile import compile_graph
-from systolith.compiler.ir import Conv, Graph, Port, Value
-from systolith.compiler.passes.accumulators import prove_accumulators
+from systolith.compiler.ir.graph import Conv, Graph, Port, Value
 from systolith.compiler.passes.dead_layers import remove_dead_layers
+from systolith.compiler.passes.prove_accumulators import prove_accumulators
+from systolith.compiler.pipeline import compile_graph
 from systolith.config import PRESETS
 from systolith.errors import SystolithError
 from systolith.sim import golden

@@ -8,9 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from split_models import MODELS
 
-from systolith.compiler.frontend.file import read_model
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.frontend.node import Node
+from systolith.compiler.frontend.model.node import Node
+from systolith.compiler.frontend.model.reader import read_model
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.sim.layers import random_layer
 from systolith.sim.model_writer import ModelWriter

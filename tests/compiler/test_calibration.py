@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from systolith import SystolithError
-from systolith.compiler.calibration import Samples
+from systolith.compiler.quantize.calibration import Samples
 
 TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "bool": TensorProto.BOOL}
 

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from systolith.compiler.check import check
-from systolith.compiler.check_scales import check_scales
-from systolith.compiler.compile import compile_graph
+from systolith.compiler.check.check import check
+from systolith.compiler.check.scales import check_scales
+from systolith.compiler.pipeline import compile_graph
 from systolith.config import PRESETS
 from systolith.errors import SystolithError
 from systolith.isa import Instruction, Region, Unit, decode_program, encode_program, make

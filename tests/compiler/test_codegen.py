@@ -1,9 +1,9 @@
-"""Instructions: CONFIG only where constants change, tokens where `sync` says, a listing that holds still."""
+"""Instructions: CONFIG only where constants change, tokens where `order/tokens.py` says, a listing that holds still."""
 
 import numpy as np
 
-from systolith.compiler.compile import compile_levels
-from systolith.compiler.emit import LEVELS, emit
+from systolith.compiler.pipeline import compile_levels
+from systolith.compiler.show import LEVELS, emit
 from systolith.config import PRESETS
 from systolith.isa import Opcode, decode_program
 

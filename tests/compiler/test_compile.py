@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from systolith.compiler.compile import compile_graph, compile_levels, compile_model
-from systolith.compiler.ir import Graph
-from systolith.compiler.timeline import estimate
+from systolith.compiler.ir.graph import Graph
+from systolith.compiler.order.timeline import estimate
+from systolith.compiler.pipeline import compile_graph, compile_levels, compile_model
 from systolith.errors import UnsupportedError
 from systolith.isa import Region
 from systolith.program import Layout, from_bytes, to_bytes

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from systolith.compiler.compile import Compiled, compile_levels
-from systolith.compiler.emit import LEVELS, emit
-from systolith.compiler.graph_text import graph_text
-from systolith.compiler.memory_map import memory_map
+from systolith.compiler.ir.text import graph_text
+from systolith.compiler.pipeline import Compiled, compile_levels
+from systolith.compiler.report.memory_map import memory_map
+from systolith.compiler.show import LEVELS, emit
 from systolith.config import PRESETS
 from systolith.errors import SystolithError
 

@@ -5,7 +5,7 @@ import pytest
 
 from systolith.compiler.frontend import importer
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir import Conv, Graph, Map
+from systolith.compiler.ir.graph import Conv, Graph, Map
 from systolith.compiler.passes.fold_pads import fold_pads
 from systolith.sim import golden, reference
 from systolith.sim.model_writer import ModelWriter

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from systolith.compiler.ir import Conv, Graph, Map
+from systolith.compiler.ir.graph import Conv, Graph, Map
+from systolith.compiler.ir.verify import verify
 from systolith.compiler.passes.fuse import fuse
-from systolith.compiler.verify import verify
 from systolith.config import PRESETS
 from systolith.sim.golden import run
 

@@ -89,7 +89,7 @@ def test_inputs(shape):
 
 def test_a_constant_may_be_as_large_as_what_it_is_made_from(monkeypatch):
     """Weights that a Cast makes are folded, however many they are."""
-    monkeypatch.setattr("systolith.compiler.frontend.fold.LARGEST", 10)
+    monkeypatch.setattr("systolith.compiler.frontend.values.constants.LARGEST", 10)
 
     def conv(w: ModelWriter, x: str) -> str:
         weights = w.node("Cast", [w.constant(np.ones((4, 4, 3, 3), np.int32))], to=TensorProto.INT8)

@@ -10,7 +10,7 @@ from compare import agree, differences, unoptimized
 from layer_models import BIASES, DEAD_SCALES, OPERATORS, LayerModel
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir import Conv, Graph
+from systolith.compiler.ir.graph import Conv, Graph
 from systolith.compiler.network import compile_network
 from systolith.config import PRESETS
 from systolith.errors import UnsupportedError

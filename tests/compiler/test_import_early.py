@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from systolith.compiler.compile import compile_model
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir import Conv
+from systolith.compiler.ir.graph import Conv
+from systolith.compiler.pipeline import compile_model
 from systolith.config import PRESETS
 from systolith.errors import UnsupportedError
 from systolith.sim import golden

@@ -5,7 +5,7 @@ import pytest
 from compare import agree, finish, output, value
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir import Add, Map, Multiply
+from systolith.compiler.ir.graph import Add, Map, Multiply
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.numerics import add_constants
 from systolith.sim import reference

@@ -5,7 +5,7 @@ import pytest
 from compare import agree, finish, output, value
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir import Map
+from systolith.compiler.ir.graph import Map
 from systolith.errors import UnsupportedError
 from systolith.sim.model_writer import ModelWriter
 

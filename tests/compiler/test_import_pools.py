@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from compare import agree, differences, finish, output, unoptimized, value
 
-from systolith.compiler.compile import compile_model
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir import Map, Window
+from systolith.compiler.ir.graph import Map, Window
+from systolith.compiler.pipeline import compile_model
 from systolith.config import PRESETS
 from systolith.errors import UnsupportedError
 from systolith.sim import golden

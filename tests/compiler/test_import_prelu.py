@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from systolith.compiler.compile import compile_model
 from systolith.compiler.frontend.importer import import_model
+from systolith.compiler.pipeline import compile_model
 from systolith.config import PRESETS
 from systolith.errors import UnsupportedError
 from systolith.sim import golden

@@ -7,7 +7,7 @@ import pytest
 from compare import agree, finish, unoptimized
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir import Conv
+from systolith.compiler.ir.graph import Conv
 from systolith.errors import UnsupportedError
 from systolith.sim.model_writer import ModelWriter
 

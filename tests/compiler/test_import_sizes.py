@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir import Conv, Map
+from systolith.compiler.ir.graph import Conv, Map
 from systolith.errors import UnsupportedError
 from systolith.sim import golden, reference
 from systolith.sim.model_writer import ModelWriter

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from systolith.compiler.compile import compile_model
+from systolith.compiler.pipeline import compile_model
 from systolith.config import PRESETS
 from systolith.sim import golden
 from systolith.sim.model_writer import ModelWriter

@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir import Concat, Conv, Map, Select
+from systolith.compiler.ir.graph import Concat, Conv, Map, Select
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.sim.model_writer import ModelWriter
 

@@ -6,15 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from systolith.compiler import compile as compiling
-from systolith.compiler.access import accesses
-from systolith.compiler.conflicts import SUMS, before
-from systolith.compiler.interleave import gain, interleave
-from systolith.compiler.order import generated
-from systolith.compiler.plan import plan_graph
-from systolith.compiler.schedule import schedule
-from systolith.compiler.step import Step
-from systolith.compiler.timeline import estimate
+from systolith.compiler import pipeline as compiling
+from systolith.compiler.order.access import accesses
+from systolith.compiler.order.conflicts import SUMS, before
+from systolith.compiler.order.interleave import gain, interleave
+from systolith.compiler.order.order import generated
+from systolith.compiler.order.timeline import estimate
+from systolith.compiler.plan.plan import plan_graph
+from systolith.compiler.schedule.layer import schedule
+from systolith.compiler.schedule.step import Step
 from systolith.config import Config
 
 from . import topologies

@@ -2,7 +2,7 @@
 
 import pytest
 
-from systolith.compiler.compile import compile_levels
+from systolith.compiler.pipeline import compile_levels
 from systolith.errors import SystolithError, UnsupportedError
 
 from .graphs import CONFIGS

@@ -5,12 +5,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from systolith.compiler.ir import Conv, Graph, Map
-from systolith.compiler.layout import layout_of, root_of
-from systolith.compiler.passes.channels import identity
+from systolith.compiler.ir.graph import Conv, Graph, Map
+from systolith.compiler.ir.verify import verify
+from systolith.compiler.layout.layout import layout_of, root_of
+from systolith.compiler.passes.channels.lower import lower
+from systolith.compiler.passes.channels.orders import identity
 from systolith.compiler.passes.fuse import fuse
-from systolith.compiler.passes.lower import lower
-from systolith.compiler.verify import verify
 from systolith.sim.golden import run
 
 from .graphs import CONFIGS

@@ -8,8 +8,8 @@ from onnx import TensorProto, helper, numpy_helper
 from systolith import PRESETS
 from systolith.commands.build import compile_file
 from systolith.commands.tables import percent
-from systolith.compiler.frontend.file import read_model
-from systolith.compiler.frontend.macs import Scope, macs
+from systolith.compiler.frontend.model.reader import read_model
+from systolith.compiler.partition.macs import Scope, macs
 from systolith.sim.model_writer import ModelWriter
 
 MS = "com.microsoft"

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from systolith.compiler.compile import compile_levels, prepare
-from systolith.compiler.fit import fit
-from systolith.compiler.ir import Graph, Inside, Value
-from systolith.compiler.lives import Life, lifetimes
-from systolith.compiler.memory import place_tensors
+from systolith.compiler.ir.graph import Graph, Inside, Value
+from systolith.compiler.pipeline import compile_levels, prepare
+from systolith.compiler.plan.liveness import Life, lifetimes
+from systolith.compiler.plan.packing import fit
+from systolith.compiler.plan.placement import place_tensors
 from systolith.config import PRESETS
 from systolith.isa import Region
 

@@ -9,7 +9,7 @@ from split_models import IMAGE, SIZE, Net
 
 from systolith import PRESETS, SystolithError
 from systolith.commands.execute import load_network
-from systolith.compiler.frontend.file import read_model
+from systolith.compiler.frontend.model.reader import read_model
 from systolith.compiler.network import compile_network
 from systolith.network import Network, save
 from systolith.program import Program

@@ -9,7 +9,7 @@ from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto, helper
 from split_models import IMAGE, Net
 
 from systolith import PRESETS, SystolithError
-from systolith.compiler.frontend.file import read_model
+from systolith.compiler.frontend.model.reader import read_model
 from systolith.compiler.network import compile_network
 from systolith.sim import reference
 from systolith.sim.check import check
@@ -113,7 +113,7 @@ def test_an_older_softmax():
 def test_a_wrong_reading_is_seen(monkeypatch):
     """The check compares with the file as it is given."""
     source = network(*CASES["default"][:1])
-    monkeypatch.setattr("systolith.compiler.frontend.functions._fill", lambda *_: None)
+    monkeypatch.setattr("systolith.compiler.frontend.model.functions._fill", lambda *_: None)
     compiled = compile_network(source, TINY)
     inputs = random_inputs(compiled, 1)
     outputs, _ = run(compiled, inputs, TINY, "isa")

@@ -9,7 +9,7 @@ from onnx import helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir import Concat, Conv, Graph, Map
+from systolith.compiler.ir.graph import Concat, Conv, Graph, Map
 from systolith.sim import golden, reference
 from systolith.sim.model_writer import ModelWriter
 

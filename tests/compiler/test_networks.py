@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from systolith.compiler.compile import Compiled, compile_levels
-from systolith.compiler.ir import Graph
-from systolith.compiler.timeline import estimate
+from systolith.compiler.ir.graph import Graph
+from systolith.compiler.order.timeline import estimate
+from systolith.compiler.pipeline import Compiled, compile_levels
 from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.isa import Region, Unit

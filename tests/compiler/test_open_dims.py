@@ -3,7 +3,7 @@
 import onnx
 from onnx import TensorProto, helper
 
-from systolith.compiler.frontend.open_dims import with_open_dims
+from systolith.compiler.frontend.model.open_dims import with_open_dims
 
 
 def shape(port: onnx.ValueInfoProto) -> list[int | str | None]:

@@ -5,8 +5,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from systolith.compiler.own_constants import own_constants
-from systolith.compiler.quantize import quantize_model
+from systolith.compiler.quantize.own_constants import own_constants
+from systolith.compiler.quantize.quantize import quantize_model
 from systolith.sim import reference
 
 ROWS, INNER, CHANNELS = 5, 6, 7

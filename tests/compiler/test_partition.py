@@ -8,9 +8,9 @@ from split_models import CHANNELS, IMAGE, MODELS, SIZE, Net, layernorms
 
 from systolith import PRESETS, SystolithError
 from systolith.compiler import network as compiler
-from systolith.compiler import partition as partitions
-from systolith.compiler import tiling
 from systolith.compiler.network import compile_network
+from systolith.compiler.partition import partition as partitions
+from systolith.compiler.plan import tiling
 from systolith.errors import UnsupportedError
 from systolith.network import HostPart, Network
 from systolith.program import Program

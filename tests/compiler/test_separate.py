@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from systolith.compiler.compile import compile_graph
-from systolith.compiler.ir import Conv, Graph, Map
+from systolith.compiler.ir.graph import Conv, Graph, Map
+from systolith.compiler.ir.verify import verify
 from systolith.compiler.passes.fuse import fuse
-from systolith.compiler.passes.separate import separate
-from systolith.compiler.verify import verify
+from systolith.compiler.passes.separate_pools import separate
+from systolith.compiler.pipeline import compile_graph
 from systolith.config import PRESETS
 from systolith.errors import UnsupportedError
 from systolith.isa import Unit

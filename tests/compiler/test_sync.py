@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from systolith.compiler.access import STAGE_WEIGHTS, accesses
-from systolith.compiler.check_access import touched_cells
-from systolith.compiler.compile import compile_graph, compile_levels
-from systolith.compiler.plan import plan_graph
-from systolith.compiler.schedule import schedule
-from systolith.compiler.sync import synchronize
+from systolith.compiler.check.accesses import touched_cells
+from systolith.compiler.order.access import STAGE_WEIGHTS, accesses
+from systolith.compiler.order.tokens import synchronize
+from systolith.compiler.pipeline import compile_graph, compile_levels
+from systolith.compiler.plan.plan import plan_graph
+from systolith.compiler.schedule.layer import schedule
 from systolith.errors import UnsupportedError
 from systolith.isa import Opcode, Region
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from systolith.compiler import tiling
-from systolith.compiler.candidates import candidates
-from systolith.compiler.convolution import plain, touched_blocks
-from systolith.compiler.loads import Buffer, InputLoads
-from systolith.compiler.memory import Place
-from systolith.compiler.tiling import Keep, Room, choose_plan, input_span, split_kernel
+from systolith.compiler.jobs.array import plain, touched_blocks
+from systolith.compiler.jobs.candidates import candidates
+from systolith.compiler.plan import tiling
+from systolith.compiler.plan.placement import Place
+from systolith.compiler.plan.tiling import Keep, Room, choose_plan, input_span, split_kernel
+from systolith.compiler.schedule.loads import Buffer, InputLoads
 from systolith.config import PRESETS
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.isa import Region, encode, make

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from systolith.compiler.frontend.views import Atom, View, merge, split, strided
+from systolith.compiler.frontend.values.views import Atom, View, merge, split, strided
 
 
 def indices(view: View) -> np.ndarray:

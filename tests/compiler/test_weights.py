@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from compare import agree, output
 
-from systolith.compiler.compile import compile_model
+from systolith.compiler.pipeline import compile_model
 from systolith.config import PRESETS
 from systolith.sim import golden
 from systolith.sim.model_writer import ModelWriter

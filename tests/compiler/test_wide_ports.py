@@ -6,7 +6,7 @@ from onnx import ModelProto, TensorProto, helper
 from split_models import IMAGE, Net
 
 from systolith import PRESETS
-from systolith.compiler.frontend.file import read_model
+from systolith.compiler.frontend.model.reader import read_model
 from systolith.compiler.network import compile_network
 from systolith.network import Network
 from systolith.sim import reference

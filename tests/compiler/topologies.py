@@ -1,6 +1,6 @@
 """Known topologies with random weights, built by hand: for what depends on shapes alone."""
 
-from systolith.compiler.ir import Graph
+from systolith.compiler.ir.graph import Graph
 
 from .networks import Network
 

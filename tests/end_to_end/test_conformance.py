@@ -10,7 +10,7 @@ from onnx import helper
 
 import systolith
 from systolith import onnx_backend
-from systolith.compiler.frontend.operators import MICROSOFT, OPERATORS
+from systolith.compiler.frontend.registry import MICROSOFT, OPERATORS
 from systolith.compiler.network import compile_network
 from systolith.config import PRESETS
 from systolith.errors import SystolithError

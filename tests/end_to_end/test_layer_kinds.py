@@ -5,8 +5,8 @@ import pytest
 from compare import unoptimized
 from layer_models import OPERATORS, LayerModel
 
-from systolith.compiler.compile import compile_model
 from systolith.compiler.frontend.importer import import_model
+from systolith.compiler.pipeline import compile_model
 from systolith.config import PRESETS
 from systolith.sim import golden
 from systolith.sim.model_writer import ModelWriter

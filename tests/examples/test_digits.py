@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from systolith import PRESETS
-from systolith.compiler.compile import compile_model
+from systolith.compiler.pipeline import compile_model
 from systolith.examples.digits import demo
 from systolith.examples.digits.network import plain, residual
 from systolith.sim import reference

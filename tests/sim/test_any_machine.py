@@ -341,7 +341,7 @@ def test_builds_are_for_a_kind_of_machine(tmp_path, monkeypatch):
 
 def test_no_folder_for_temporary_files(tmp_path):
     code = (
-        "import tempfile, sys; from systolith import cli; from systolith.compiler import quantize\n"
+        "import tempfile, sys; from systolith import cli; from systolith.compiler.quantize import quantize\n"
         "def none(): raise FileNotFoundError(2, 'No usable temporary directory found')\n"
         "tempfile._get_default_tempdir = none; sys.argv = ['systolith', 'doctor']\n"
         "import systolith.commands.check as check; check.show_tools = tempfile.mkdtemp; cli.main()"

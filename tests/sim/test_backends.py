@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from systolith import PRESETS
-from systolith.compiler.compile import compile_model
 from systolith.compiler.frontend.importer import import_model
+from systolith.compiler.pipeline import compile_model
 from systolith.isa import INSTRUCTION_BYTES, Unit
 from systolith.sim.check import check
 from systolith.sim.fault import HardwareFault

@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir import Conv
+from systolith.compiler.ir.graph import Conv
 from systolith.errors import SystolithError
 from systolith.sim import golden, host, reference
 from systolith.sim.convolution import convolve

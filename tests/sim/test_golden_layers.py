@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from systolith.compiler.ir import (
+from systolith.compiler.ir.graph import (
     Add,
     Concat,
     Conv,
@@ -23,7 +23,7 @@ from systolith.compiler.ir import (
     Value,
     Window,
 )
-from systolith.compiler.verify import verify
+from systolith.compiler.ir.verify import verify
 from systolith.numerics import add, add_constants, average_scale, look_up, requantize
 from systolith.sim import golden
 from systolith.sim.pooling import reduce_windows

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir import Conv, Graph
+from systolith.compiler.ir.graph import Conv, Graph
 from systolith.sim import layerwise, reference
 from systolith.sim.layers import random_layer
 from systolith.sim.layerwise import LayerCheck, compare_layers

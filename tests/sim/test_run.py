@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from systolith import PRESETS, SystolithError
-from systolith.compiler.compile import compile_model
+from systolith.compiler.pipeline import compile_model
 from systolith.program import Program
 from systolith.sim.check import check
 from systolith.sim.files import load_inputs, save_outputs

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from split_models import MODELS
 
 from systolith import PRESETS, SystolithError, cli, isa, network
-from systolith.compiler.emit import LEVELS
+from systolith.compiler.show import LEVELS
 from systolith.sim.fuzz.program_parts import joined_program, sections
 
 TINY = PRESETS["tiny4"]
@@ -307,7 +307,7 @@ def test_a_folder_for_the_output_is_looked_at_before_the_work(systolith, net, tm
         raise AssertionError("the work must not begin")
 
     monkeypatch.setattr("systolith.compiler.network.compile_parts", nothing)
-    monkeypatch.setattr("systolith.compiler.frontend.file.read_model", nothing)
+    monkeypatch.setattr("systolith.compiler.frontend.model.reader.read_model", nothing)
     for place in (tmp_path / "none" / "x.onnx", tmp_path):
         refused(systolith("compile", net, "-c", "tiny4", "-o", place), "cannot be written")
     refused(systolith("quantize", net, "-o", tmp_path / "none" / "x.onnx", "--calibration", net), "cannot be written")

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from systolith import PRESETS, SystolithError, isa, program
-from systolith.compiler.memory_map import memory_map
+from systolith.compiler.report.memory_map import memory_map
 from systolith.isa import Region
 from systolith.program import Layout, Program, Tensor
 

@@ -9,9 +9,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from systolith import PRESETS, SystolithError, cli
-from systolith.compiler.fold_norms import fold_norms
 from systolith.compiler.network import compile_network
-from systolith.compiler.quantize import quantize_model
+from systolith.compiler.quantize.fold_norms import fold_norms
+from systolith.compiler.quantize.quantize import quantize_model
 from systolith.sim import reference
 from systolith.sim.check import check
 from systolith.sim.run import run

@@ -1,0 +1,1 @@
+"""What joins ONNX nodes to layers: scale, bias, limits, tables, and the ends of layers."""

@@ -1,0 +1,1 @@
+"""The ONNX model before the walk: read, checked, put in order, typed."""

@@ -1,0 +1,1 @@
+"""ONNX operators, a file for each family: what its nodes become."""

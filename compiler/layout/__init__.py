@@ -1,0 +1,1 @@
+"""Where the elements of a value lie in its tensor."""

@@ -1,0 +1,1 @@
+"""The order of a program: hazards, tokens, drains, interleaved layers, instructions."""

@@ -1,0 +1,1 @@
+"""The split of a model between accelerator and host."""

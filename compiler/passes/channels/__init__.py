@@ -1,0 +1,1 @@
+"""Channel orders: layers that only move channels become addresses."""

@@ -1,0 +1,1 @@
+"""Float ONNX models to int8."""

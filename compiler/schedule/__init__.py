@@ -1,0 +1,1 @@
+"""From plans to steps: loads, compute, outputs, and the constants they need."""
