@@ -48,7 +48,7 @@ lint: setup ## check style, imports, types, and the generated Verilog; warnings 
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/basedpyright --warnings
-	$(BIN)/python -m systolith.sim.lint tiny4 edge16
+	$(BIN)/python -m systolith.sim.rtl.lint tiny4 edge16
 
 format: setup ## format the Python code
 	$(BIN)/ruff check --fix .
@@ -73,7 +73,7 @@ fuzz: setup ## damage FUZZ (default 20000) files of each kind, read and run them
 	$(BIN)/python -m systolith.sim.fuzz.campaign --count $(FUZZ) --keep build/fuzz
 
 conformance: setup ## run ONNX's node tests of every operator that runs on the accelerator; writes docs/operators.md
-	$(BIN)/python -m systolith.sim.conformance
+	$(BIN)/python -m systolith.sim.conformance.node_tests
 
 bench: setup ## measure utilization and simulation speed
 	$(BIN)/systolith bench

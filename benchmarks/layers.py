@@ -14,9 +14,9 @@ from rich.table import Table
 from systolith.commands.tables import percent, show
 from systolith.compiler.pipeline import compile_model
 from systolith.config import Config
-from systolith.sim.check import check
-from systolith.sim.inputs import random_inputs
+from systolith.sim.compare.outputs import check
 from systolith.sim.run import run
+from systolith.sim.stimulus.inputs import random_inputs
 
 __all__ = ["LAYERS", "Layer", "losses", "main", "measure"]
 

@@ -20,10 +20,10 @@ from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.network import Network
 from systolith.program import Program
-from systolith.sim.check import Check, check
-from systolith.sim.inputs import random_inputs
-from systolith.sim.native_build import require
+from systolith.sim.compare.outputs import Check, check
+from systolith.sim.rtl.native_build import require
 from systolith.sim.run import BACKENDS, run
+from systolith.sim.stimulus.inputs import random_inputs
 
 __all__ = ["Result", "Traffic", "main", "measure", "traffic"]
 

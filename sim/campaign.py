@@ -1,10 +1,10 @@
 """`make verify-long`: random layers, networks, programs, configurations and memory stalls on the RTL.
 `make verify-host`: random networks of which the host runs a part.
 
-Layers (sim/layers.py) and networks (sim/random_network.py) are bit-equal to golden, and to ONNX Runtime where that is
-promised; random programs (sim/random_program.py) to the instruction simulator, and broken ones (sim/random_faults.py)
-stop as it says. Networks with host parts (sim/random_host_network.py) pass the same check, and a second one that knows
-nothing of parts (sim/judge.py).
+Layers (sim/stimulus/layers.py) and networks (sim/stimulus/network.py) are bit-equal to golden, and to ONNX Runtime
+where that is promised; random programs (sim/stimulus/program.py) to the instruction simulator, and broken ones
+(sim/stimulus/broken_program.py) stop as it says. Networks with host parts (sim/stimulus/host_parts/mixed_network.py)
+pass the same check, and a second one that knows nothing of parts (sim/compare/whole_network.py).
 
 Run: python -m systolith.sim.campaign [--host] [--layers 600] [--seed 1] [--only SEED] [--backend rtl] [--workers 2]
 
@@ -31,15 +31,15 @@ from numpy.typing import NDArray
 
 from systolith.config import PRESETS, Config
 from systolith.errors import SystolithError
-from systolith.sim.fault_check import compare_fault, compare_orders
-from systolith.sim.layers import random_layer
-from systolith.sim.memory_model import MemoryModel
-from systolith.sim.program_check import compare
-from systolith.sim.random_faults import BrokenProgram, broken_program
-from systolith.sim.random_host_network import random_host_network
-from systolith.sim.random_network import random_network
-from systolith.sim.random_program import RandomProgram, random_program
-from systolith.sim.random_tensors import SeededDraws
+from systolith.sim.compare.faults import compare_fault, compare_orders
+from systolith.sim.compare.programs import compare
+from systolith.sim.host.memory_model import MemoryModel
+from systolith.sim.stimulus.broken_program import BrokenProgram, broken_program
+from systolith.sim.stimulus.host_parts.mixed_network import random_host_network
+from systolith.sim.stimulus.layers import random_layer
+from systolith.sim.stimulus.network import random_network
+from systolith.sim.stimulus.program import RandomProgram, random_program
+from systolith.sim.stimulus.tensors import SeededDraws
 
 __all__ = ["CONFIGS", "Case", "Verdict", "campaign", "main", "make_case", "run_case"]
 
@@ -158,8 +158,8 @@ def run_case(seed: int, backend: str = "rtl", host: bool = False) -> Verdict:
 def _run_model(case: Case, backend: str, host: bool) -> Verdict:
     """Raises whatever goes wrong."""
     from systolith.compiler.network import compile_network
-    from systolith.sim.check import check
-    from systolith.sim.judge import has_values, judge
+    from systolith.sim.compare.outputs import check
+    from systolith.sim.compare.whole_network import has_values, judge
     from systolith.sim.run import Options, run
 
     try:

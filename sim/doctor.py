@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, requires
 
 from systolith.errors import SystolithError
-from systolith.sim.toolchain import cache_folder, cache_for, tools, verilator
+from systolith.sim.rtl.toolchain import cache_folder, cache_for, tools, verilator
 
 __all__ = ["Finding", "examine"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from systolith.config import Config
 from systolith.network import Network
 from systolith.program import Program
-from systolith.sim.driver import Measurement
+from systolith.sim.rtl.driver import Measurement
 
 __all__ = ["layer_cycles", "measured", "together", "unmeasured"]
 

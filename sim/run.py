@@ -16,12 +16,15 @@ from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.network import HostPart, Network
 from systolith.program import Program, Tensor
-from systolith.sim import image, isa_sim, report, rtl
-from systolith.sim.check import run_golden
-from systolith.sim.host import check_inputs, from_device, inputs_of, to_device
-from systolith.sim.host_part import run_host
-from systolith.sim.image import Image
-from systolith.sim.memory_model import STANDARD, MemoryModel
+from systolith.sim import report
+from systolith.sim.compare.outputs import run_golden
+from systolith.sim.host import memory_image
+from systolith.sim.host.memory_image import Image
+from systolith.sim.host.memory_model import STANDARD, MemoryModel
+from systolith.sim.host.tensors import check_inputs, from_device, inputs_of, to_device
+from systolith.sim.isa import simulator as isa_sim
+from systolith.sim.reference.host_part import run_host
+from systolith.sim.rtl import native_backend
 
 __all__ = ["BACKENDS", "Options", "check_backend", "run"]
 
@@ -36,8 +39,8 @@ class Options:
 
     memory: MemoryModel = STANDARD
     seed: int | None = None
-    watchdog: int = rtl.WATCHDOG
-    max_cycles: int = rtl.MAX_CYCLES
+    watchdog: int = native_backend.WATCHDOG
+    max_cycles: int = native_backend.MAX_CYCLES
     waves: Path | None = None
 
 
@@ -62,7 +65,7 @@ def check_backend(backend: str, waves: Path | None = None) -> None:
     if waves and backend != "rtl":
         raise SystolithError(f"Waves must come from backend rtl, not {backend}")
     if waves:
-        rtl.check_waves(waves)
+        native_backend.check_waves(waves)
 
 
 def _run_parts(network: Network, inputs: Arrays, config: Config, backend: str,
@@ -96,13 +99,14 @@ def _isa(program: Program, inputs: Arrays, config: Config, options: Options) -> 
 def _rtl(program: Program, inputs: Arrays, config: Config, options: Options) -> tuple[dict[str, NDArray], Report]:
     memory = prepare(program, inputs, options.seed)
     before = memory.copy()
-    measurement = rtl.simulate(program.code, config, memory, options.memory, options.watchdog, options.max_cycles,
-                               options.waves)  # fmt: skip
+    measurement = native_backend.simulate(
+        program.code, config, memory, options.memory, options.watchdog, options.max_cycles, options.waves
+    )
     return collect(program, memory, before), report.measured(program, config, "rtl", measurement)
 
 
 def _cocotb(program: Program, inputs: Arrays, config: Config, options: Options) -> tuple[dict[str, NDArray], Report]:
-    from systolith.sim import cocotb_backend
+    from systolith.sim.rtl import cocotb_backend
 
     memory = prepare(program, inputs, options.seed)
     before = memory.copy()
@@ -121,13 +125,13 @@ BACKENDS: dict[str, Callable[[Program, Arrays, Config, Options], tuple[dict[str,
 def prepare(program: Program, inputs: Arrays, seed: int | None = None) -> Image:
     """Memory with the program and its quantized inputs in place."""
     values = {t.name: to_device(np.asarray(inputs[t.name]), t, t.scale, _zero_point(t), t.dims) for t in program.inputs}
-    return image.build(program, values, seed)
+    return memory_image.build(program, values, seed)
 
 
 def collect(program: Program, memory: Image, before: Image | None) -> dict[str, NDArray]:
     """Outputs from memory after a run. `before` is the memory before it: writes outside of outputs are an error."""
     if before and (stray := memory.stray_writes(before)):
-        raise rtl.ProtocolError(f"The accelerator wrote outside its regions, at 0x{stray[0]:x}")
+        raise native_backend.ProtocolError(f"The accelerator wrote outside its regions, at 0x{stray[0]:x}")
     return {t.name: from_device(memory.output(t, program.array), t, t.scale, _zero_point(t)) for t in program.outputs}
 
 

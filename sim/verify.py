@@ -14,7 +14,7 @@ from multiprocessing import get_context
 from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.sim import testbench
-from systolith.sim.testbench.runner import Result, run_bench
+from systolith.sim.rtl.bench_runner import Result, run_bench
 
 __all__ = ["Outcome", "names", "verify"]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, load_from_string
 
 from systolith.benchmarks.networks.weights import OPSET, fill
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 __all__ = ["NETWORKS", "calibration", "float_model"]
 

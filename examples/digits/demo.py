@@ -13,9 +13,9 @@ from systolith.compiler.pipeline import compile_model
 from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.hw.generate import generate
-from systolith.sim import reference
-from systolith.sim.check import check
-from systolith.sim.native_build import require
+from systolith.sim.compare.outputs import check
+from systolith.sim.reference import reference
+from systolith.sim.rtl.native_build import require
 from systolith.sim.run import run
 from systolith.whole_files import write_whole
 

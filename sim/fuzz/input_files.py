@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from systolith.isa import Region
 from systolith.program import Program, Tensor
-from systolith.sim.files import load_inputs
 from systolith.sim.fuzz.case import Case, Wrong
 from systolith.sim.fuzz.damage import INTEGERS, TEXTS, damaged_bytes, few, pick
+from systolith.sim.host.files import load_inputs
 
 __all__ = ["judge", "make"]
 

@@ -9,12 +9,12 @@ from onnx import ModelProto
 
 from systolith.commands.execute import load_network
 from systolith.config import PRESETS
-from systolith.sim.check import check
+from systolith.sim.compare.outputs import check
 from systolith.sim.fuzz import models, protobuf
 from systolith.sim.fuzz.case import Case, Wrong
 from systolith.sim.fuzz.damage import damaged_bytes, few
-from systolith.sim.inputs import random_inputs
 from systolith.sim.run import run
+from systolith.sim.stimulus.inputs import random_inputs
 
 __all__ = ["judge", "make"]
 

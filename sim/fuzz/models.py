@@ -6,10 +6,10 @@ from functools import cache
 import numpy as np
 from onnx import TensorProto, helper
 
-from systolith.sim.layers import random_layer
-from systolith.sim.model_writer import ModelWriter
-from systolith.sim.random_network import random_network
-from systolith.sim.random_tensors import SeededDraws
+from systolith.sim.stimulus.layers import random_layer
+from systolith.sim.stimulus.model_writer import ModelWriter
+from systolith.sim.stimulus.network import random_network
+from systolith.sim.stimulus.tensors import SeededDraws
 
 __all__ = ["COUNT", "mixed", "parts", "seed_model"]
 

@@ -20,8 +20,7 @@ from systolith.errors import SystolithError
 from systolith.network import Network, Record, from_bytes, load, to_bytes
 from systolith.program import Program, Section
 from systolith.program import to_bytes as program_to_bytes
-from systolith.sim.check import check
-from systolith.sim.fault import HardwareFault
+from systolith.sim.compare.outputs import check
 from systolith.sim.fuzz import models, protobuf
 from systolith.sim.fuzz.case import Case, Wrong
 from systolith.sim.fuzz.damage import INTEGERS, damaged_bytes, few, pick
@@ -33,8 +32,9 @@ from systolith.sim.fuzz.program_parts import (
     joined_records,
     sections,
 )
-from systolith.sim.inputs import random_inputs
+from systolith.sim.host.fault import HardwareFault
 from systolith.sim.run import run
+from systolith.sim.stimulus.inputs import random_inputs
 
 __all__ = ["judge", "make_network", "make_program"]
 

@@ -1,0 +1,1 @@
+"""Testbenches of the hardware's blocks, `*_bench.py`, each against a plain model."""

@@ -13,11 +13,11 @@ from systolith.config import Config
 from systolith.isa import Instruction, Region, Unit, encode_program, make
 from systolith.numerics import requantize
 from systolith.program import Program, Tensor
-from systolith.sim import driver
-from systolith.sim.driver import OFFSETS
-from systolith.sim.image import Image, build
-from systolith.sim.testbench.environment import Environment
-from systolith.sim.testbench.host import Host
+from systolith.sim.host.memory_image import Image, build
+from systolith.sim.rtl import driver
+from systolith.sim.rtl.driver import OFFSETS
+from systolith.sim.testbench.support.environment import Environment
+from systolith.sim.testbench.support.host import Host
 
 NAME = "accelerator"
 ROUNDS = 4

@@ -5,7 +5,7 @@ import numpy as np
 from cocotb.triggers import RisingEdge
 
 from systolith.config import Config
-from systolith.sim.testbench.environment import Environment
+from systolith.sim.testbench.support.environment import Environment
 
 NAME = "accumulators"
 PHASES = 12

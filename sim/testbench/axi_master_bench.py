@@ -9,11 +9,11 @@ from cocotb.triggers import RisingEdge
 from systolith.config import Config
 from systolith.isa import Unit
 from systolith.sim.testbench import load_activations_bench, load_weights_bench, store_bench
-from systolith.sim.testbench.dma import Dma
-from systolith.sim.testbench.dma_model import StoreModel
-from systolith.sim.testbench.dma_top import dma_top
-from systolith.sim.testbench.environment import Environment
-from systolith.sim.testbench.unreliable_ram import MEMORY_BYTES
+from systolith.sim.testbench.support.dma import Dma
+from systolith.sim.testbench.support.dma_model import StoreModel
+from systolith.sim.testbench.support.dma_top import dma_top
+from systolith.sim.testbench.support.environment import Environment
+from systolith.sim.testbench.support.unreliable_ram import MEMORY_BYTES
 
 NAME = "axi_master"
 

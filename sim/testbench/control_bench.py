@@ -5,8 +5,8 @@ import cocotb
 from systolith.config import Config
 from systolith.isa import Opcode, Unit
 from systolith.registers import STATUS_BUSY
-from systolith.sim.testbench.control_host import BASE, LOAD_W, ControlHost
-from systolith.sim.testbench.control_programs import END, FENCE, pairs, random_program, units, word, work
+from systolith.sim.testbench.support.control_host import BASE, LOAD_W, ControlHost
+from systolith.sim.testbench.support.control_programs import END, FENCE, pairs, random_program, units, word, work
 
 NAME = "control"
 

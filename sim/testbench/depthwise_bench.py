@@ -8,9 +8,9 @@ import numpy as np
 
 from systolith.config import Config
 from systolith.isa import Instruction, Opcode, Unit, disassemble, make
-from systolith.sim.testbench.convolution_model import Layer
-from systolith.sim.testbench.depthwise_model import depthwise, passes, random_layer
-from systolith.sim.testbench.unit_host import UnitHost, check_halts, program
+from systolith.sim.testbench.support.convolution_model import Layer
+from systolith.sim.testbench.support.depthwise_model import depthwise, passes, random_layer
+from systolith.sim.testbench.support.unit_host import UnitHost, check_halts, program
 
 NAME = "depthwise"
 PROGRAMS = 16

@@ -7,9 +7,9 @@ import numpy as np
 
 from systolith.config import Config
 from systolith.isa import Instruction, disassemble, make
-from systolith.sim.testbench.execute_host import ExecuteHost
-from systolith.sim.testbench.execute_model import cycles, execute, random_layer
-from systolith.sim.testbench.unit_host import check_halts, program
+from systolith.sim.testbench.support.execute_host import ExecuteHost
+from systolith.sim.testbench.support.execute_model import cycles, execute, random_layer
+from systolith.sim.testbench.support.unit_host import check_halts, program
 
 NAME = "execute"
 PROGRAMS = 10
@@ -17,7 +17,7 @@ PROGRAMS = 10
 
 def component(config: Config):
     """What to verilate."""
-    from systolith.sim.testbench.compute_top import ComputeTop
+    from systolith.sim.testbench.support.compute_top import ComputeTop
 
     return ComputeTop(config)
 

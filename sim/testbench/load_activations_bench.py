@@ -4,17 +4,17 @@ import cocotb
 
 from systolith.config import Config
 from systolith.isa import Unit, make
-from systolith.sim.testbench.dma import Dma
-from systolith.sim.testbench.dma_model import (
+from systolith.sim.testbench.support.dma import Dma
+from systolith.sim.testbench.support.dma_model import (
     LoadSource,
     expect_load_activations,
     random_load_activations,
     random_source,
 )
-from systolith.sim.testbench.dma_top import dma_top
-from systolith.sim.testbench.environment import Environment
-from systolith.sim.testbench.latency_memory import hidden_latency, least_cycles, timed_dma
-from systolith.sim.testbench.unreliable_ram import accept, refuse
+from systolith.sim.testbench.support.dma_top import dma_top
+from systolith.sim.testbench.support.environment import Environment
+from systolith.sim.testbench.support.latency_memory import hidden_latency, least_cycles, timed_dma
+from systolith.sim.testbench.support.unreliable_ram import accept, refuse
 
 NAME = "load_activations"
 UNIT = Unit.LOAD_A

@@ -3,8 +3,8 @@
 import cocotb
 
 from systolith.config import Config
-from systolith.sim.testbench.environment import Environment
-from systolith.sim.testbench.sram_model import single_ports
+from systolith.sim.testbench.support.environment import Environment
+from systolith.sim.testbench.support.sram_model import single_ports
 
 NAME = "param_sram"
 

@@ -4,7 +4,7 @@ import cocotb
 from cocotb.triggers import RisingEdge
 
 from systolith.config import Config
-from systolith.sim.testbench.environment import Environment
+from systolith.sim.testbench.support.environment import Environment
 
 NAME = "pe"
 CYCLES = 3000

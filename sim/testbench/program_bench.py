@@ -17,14 +17,15 @@ from systolith.compiler.pipeline import compile_model
 from systolith.config import Config
 from systolith.isa import INSTRUCTION_BYTES, Instruction, Opcode, Region, Unit, decode_program, encode
 from systolith.program import Program
-from systolith.sim import isa_sim, run
-from systolith.sim.fault import HardwareFault
-from systolith.sim.image import Image
-from systolith.sim.layers import random_layer
-from systolith.sim.random_model import Limits
-from systolith.sim.random_program import random_program
-from systolith.sim.testbench.environment import Environment
-from systolith.sim.testbench.host import Host
+from systolith.sim import run
+from systolith.sim.host.fault import HardwareFault
+from systolith.sim.host.memory_image import Image
+from systolith.sim.isa import simulator
+from systolith.sim.stimulus.layers import random_layer
+from systolith.sim.stimulus.model import Limits
+from systolith.sim.stimulus.program import random_program
+from systolith.sim.testbench.support.environment import Environment
+from systolith.sim.testbench.support.host import Host
 
 NAME = "program"
 SMALL = Limits(channels=20, size=7, kernel=3, batch=2, rows=9, features=24, layers=3, macs=15_000)
@@ -87,7 +88,7 @@ async def random_instructions(dut):
         random = random_program(bench.numpy, bench.config)
         seed = bench.rng.randrange(1 << 30)
         expected, found = random.image(seed), random.image(seed)
-        isa_sim.simulate(random.program.code, bench.config, expected)
+        simulator.simulate(random.program.code, bench.config, expected)
         host.stall(bench.rng.choice(STALLS))
         await host.run(found, random.program.code)
         assert np.array_equal(found.data, expected.data), f"memory differs with seed {bench.seed}"
@@ -126,7 +127,7 @@ def for_faults(bench: Environment) -> tuple[Program, dict]:
         program, inputs = compiled(bench, "qlinearconv")
         image = shorter(run.prepare(program, inputs), Region.INPUT)
         try:
-            isa_sim.simulate(program.code, bench.config, image)
+            simulator.simulate(program.code, bench.config, image)
         except HardwareFault:
             if found(program, Unit.EXECUTE, Opcode.EXECUTE):
                 return program, inputs

@@ -9,7 +9,7 @@ from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp
 from systolith import registers
 from systolith.config import Config
 from systolith.registers import region_offset
-from systolith.sim.testbench.environment import Environment
+from systolith.sim.testbench.support.environment import Environment
 
 NAME = "registers"
 OFFSET = {register.name: register.offset for register in registers.REGISTERS}

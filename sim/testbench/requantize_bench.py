@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from systolith.config import Config
 from systolith.numerics import requantize
-from systolith.sim.testbench.environment import Environment
+from systolith.sim.testbench.support.environment import Environment
 
 NAME = "requantize"
 VALUES = 40_000

@@ -12,12 +12,12 @@ from cocotb.triggers import FallingEdge
 from cocotbext.axi.axi_channels import AxiBTransaction, AxiRTransaction
 
 from systolith.config import Config
-from systolith.sim import driver
-from systolith.sim.driver import OFFSETS
+from systolith.sim.rtl import driver
+from systolith.sim.rtl.driver import OFFSETS
 from systolith.sim.testbench import accelerator_bench
 from systolith.sim.testbench.accelerator_bench import Case, Monitor, ready
-from systolith.sim.testbench.environment import Environment
-from systolith.sim.testbench.host import Host
+from systolith.sim.testbench.support.environment import Environment
+from systolith.sim.testbench.support.host import Host
 
 NAME = "reset"
 ROUNDS = 50

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from systolith.config import Config
 from systolith.numerics import add
-from systolith.sim.testbench.environment import Environment
+from systolith.sim.testbench.support.environment import Environment
 
 NAME = "sfu_add"
 VALUES = 30_000

@@ -8,10 +8,10 @@ from cocotb.triggers import RisingEdge
 
 from systolith.config import Config
 from systolith.isa import Instruction, Opcode, Unit, make
-from systolith.sim.testbench.environment import Environment
-from systolith.sim.testbench.sfu_driver import Driver, run
-from systolith.sim.testbench.sfu_model import Job, Memories, job_of, plan
-from systolith.sim.testbench.sfu_programs import NEUTRAL, Programs
+from systolith.sim.testbench.support.environment import Environment
+from systolith.sim.testbench.support.sfu_driver import Driver, run
+from systolith.sim.testbench.support.sfu_model import Job, Memories, job_of, plan
+from systolith.sim.testbench.support.sfu_programs import NEUTRAL, Programs
 
 NAME = "sfu"
 ACCUMULATORS, ACTIVATIONS, DEPTHWISE = range(3)

@@ -7,7 +7,7 @@ from cocotb.triggers import FallingEdge, RisingEdge, Timer
 
 from systolith.config import Config
 from systolith.isa import Unit
-from systolith.sim.testbench.environment import Environment
+from systolith.sim.testbench.support.environment import Environment
 
 NAME = "tokens"
 BITS = 6

@@ -18,7 +18,7 @@ from systolith.program import Program
 from systolith.whole_files import write_whole
 
 if TYPE_CHECKING:
-    from systolith.sim.check import Check
+    from systolith.sim.compare.outputs import Check
 
 __all__ = ["Files", "load_network", "run_file"]
 
@@ -42,11 +42,11 @@ class Files:
 
 def run_file(files: Files, config: Config, backend: str, check: bool, batch: int, seed: int) -> bool:
     """Run, write what was asked for, print a table; False if `check` found a difference."""
-    from systolith.sim.check import check as compare
-    from systolith.sim.files import load_inputs, save_outputs
-    from systolith.sim.inputs import random_inputs
-    from systolith.sim.native_build import require
+    from systolith.sim.compare.outputs import check as compare
+    from systolith.sim.host.files import load_inputs, save_outputs
+    from systolith.sim.rtl.native_build import require
     from systolith.sim.run import Options, check_backend, run
+    from systolith.sim.stimulus.inputs import random_inputs
 
     files.check()
     check_backend(backend, files.waves)

@@ -37,7 +37,7 @@ class Settings:
 def quantize_file(path: Path, output: Path, calibration: Path, labels: Path | None, settings: Settings) -> None:
     """Quantize the model, write it, print its size and, with labels, how many samples both models get right."""
     from systolith.compiler.quantize.quantize import float_model, quantize_model
-    from systolith.sim.files import load_arrays
+    from systolith.sim.host.files import load_arrays
 
     if output.suffix != ".onnx":
         raise SystolithError(f"Quantized model must go to a .onnx file, not '{output}'")
@@ -68,7 +68,7 @@ def quantize_file(path: Path, output: Path, calibration: Path, labels: Path | No
 
 
 def _accuracy(name: str, model: bytes, samples: "Samples", labels: NDArray) -> str:
-    from systolith.sim.accuracy import correct
+    from systolith.sim.reference.accuracy import correct
 
     found = correct(model, samples, labels)
     return f"top-1 accuracy, {name}: {100 * found / samples.count:.2f} % ({found} of {samples.count})"
@@ -78,8 +78,8 @@ def _test_set(
     model: "ModelProto", source: Path, path: Path | None, calibration: "Samples", own: NDArray | None
 ) -> "tuple[Samples, NDArray] | None":
     """Samples and labels for accuracy: those of the labels file, or those of the calibration file."""
-    from systolith.sim.accuracy import check_labels
-    from systolith.sim.files import load_arrays
+    from systolith.sim.host.files import load_arrays
+    from systolith.sim.reference.accuracy import check_labels
 
     if path is None:
         labels, samples = own, calibration

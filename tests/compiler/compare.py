@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir.graph import Graph
-from systolith.sim import golden, reference
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.golden import golden
+from systolith.sim.reference import reference
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 __all__ = ["agree", "any_of", "differences", "finish", "output", "unoptimized", "value"]
 

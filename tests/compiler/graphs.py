@@ -9,8 +9,8 @@ from systolith.compiler.ir.verify import verify
 from systolith.config import PRESETS, Config
 from systolith.numerics import requantize
 from systolith.program import Program
-from systolith.sim.image import Image, build
-from systolith.sim.isa_sim import simulate
+from systolith.sim.host.memory_image import Image, build
+from systolith.sim.isa.simulator import simulate
 
 CONFIGS = {
     **PRESETS,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 __all__ = ["BIASES", "DEAD_SCALES", "OPERATORS", "LayerModel"]
 

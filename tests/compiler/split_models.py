@@ -3,7 +3,7 @@
 import numpy as np
 from onnx import TensorProto, helper
 
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 CHANNELS, SIZE = 4, 6
 STEP = 0.05

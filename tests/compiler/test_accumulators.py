@@ -11,9 +11,9 @@ from systolith.compiler.passes.prove_accumulators import prove_accumulators
 from systolith.compiler.pipeline import compile_graph
 from systolith.config import PRESETS
 from systolith.errors import SystolithError
-from systolith.sim import golden
-from systolith.sim.image import build
-from systolith.sim.isa_sim import simulate
+from systolith.sim.golden import golden
+from systolith.sim.host.memory_image import build
+from systolith.sim.isa.simulator import simulate
 
 LIMIT = 2**31 - 1
 

@@ -12,9 +12,9 @@ from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.frontend.model.node import Node
 from systolith.compiler.frontend.model.reader import read_model
 from systolith.errors import SystolithError, UnsupportedError
-from systolith.sim.layers import random_layer
-from systolith.sim.model_writer import ModelWriter
-from systolith.sim.random_model import Limits
+from systolith.sim.stimulus.layers import random_layer
+from systolith.sim.stimulus.model import Limits
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 SMALL = Limits(channels=4, size=4, features=6, rows=4)
 

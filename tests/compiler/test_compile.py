@@ -13,8 +13,8 @@ from systolith.errors import UnsupportedError
 from systolith.isa import Region
 from systolith.program import Layout, from_bytes, to_bytes
 from systolith.sim import run as backends
-from systolith.sim.check import check
-from systolith.sim.layers import random_layer
+from systolith.sim.compare.outputs import check
+from systolith.sim.stimulus.layers import random_layer
 
 from .graphs import CONFIGS, conv_graph, execute, random_graph, reference, reference_values, run
 

@@ -7,8 +7,9 @@ from systolith.compiler.frontend import importer
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir.graph import Conv, Graph, Map
 from systolith.compiler.passes.fold_pads import fold_pads
-from systolith.sim import golden, reference
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.golden import golden
+from systolith.sim.reference import reference
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 RNG = np.random.default_rng(5)
 SCALE, ZERO = 0.05, np.uint8(117)

@@ -1,4 +1,4 @@
-"""What random networks found (sim/random_network.py), each as small as it gets."""
+"""What random networks found (sim/stimulus/network.py), each as small as it gets."""
 
 import numpy as np
 import pytest
@@ -8,10 +8,10 @@ from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.network import compile_network
 from systolith.config import PRESETS
 from systolith.errors import UnsupportedError
-from systolith.sim.check import check
-from systolith.sim.inputs import random_inputs
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.compare.outputs import check
 from systolith.sim.run import run
+from systolith.sim.stimulus.inputs import random_inputs
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 SCALE, ZERO = np.float32(0.05), np.int8(-9)
 

@@ -10,7 +10,7 @@ from systolith.compiler.ir.graph import Conv, Graph, Map
 from systolith.compiler.ir.verify import verify
 from systolith.compiler.passes.fuse import fuse
 from systolith.config import PRESETS
-from systolith.sim.golden import run
+from systolith.sim.golden.golden import run
 
 from .networks import Network, random_network
 

@@ -11,12 +11,12 @@ from systolith import PRESETS
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.network import compile_network
 from systolith.errors import SystolithError
-from systolith.sim import reference
-from systolith.sim.check import check
+from systolith.sim.compare.outputs import check
 from systolith.sim.fuzz.models import mixed
 from systolith.sim.fuzz.protobuf import damage
-from systolith.sim.inputs import random_inputs
+from systolith.sim.reference import reference
 from systolith.sim.run import run
+from systolith.sim.stimulus.inputs import random_inputs
 
 
 def model() -> onnx.ModelProto:

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from systolith import PRESETS, SystolithError
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.network import compile_network
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 BIG = 1 << 30
 ROOM = 200 << 20

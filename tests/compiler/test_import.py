@@ -8,8 +8,9 @@ import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.sim import golden, reference
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.golden import golden
+from systolith.sim.reference import reference
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 RNG = np.random.default_rng(0)
 

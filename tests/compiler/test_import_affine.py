@@ -7,7 +7,7 @@ from compare import agree, differences, finish, output, value
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir.graph import Conv
 from systolith.errors import UnsupportedError
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 TYPES = np.dtype(np.int8), np.dtype(np.uint8)
 RNG = np.random.default_rng(0)

@@ -15,9 +15,9 @@ from systolith.compiler.network import compile_network
 from systolith.config import PRESETS
 from systolith.errors import UnsupportedError
 from systolith.program import Program
-from systolith.sim import golden
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.golden import golden
 from systolith.sim.run import run
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 TINY = PRESETS["tiny4"]
 TYPES = (np.dtype(np.int8), np.dtype(np.uint8))

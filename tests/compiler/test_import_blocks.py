@@ -6,9 +6,9 @@ import pytest
 from systolith.compiler.pipeline import compile_model
 from systolith.config import PRESETS
 from systolith.errors import SystolithError
-from systolith.sim import golden
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.golden import golden
 from systolith.sim.run import run
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 from .compare import agree, any_of, output
 from .small_models import refused

@@ -8,10 +8,10 @@ from systolith.compiler.ir.graph import Conv
 from systolith.compiler.pipeline import compile_model
 from systolith.config import PRESETS
 from systolith.errors import UnsupportedError
-from systolith.sim import golden
-from systolith.sim.layerwise import compare_layers
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.golden import golden
+from systolith.sim.reference.layerwise import compare_layers
 from systolith.sim.run import run
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 from .compare import agree, any_of, output
 from .small_models import several

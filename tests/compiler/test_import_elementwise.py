@@ -8,8 +8,8 @@ from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir.graph import Add, Map, Multiply
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.numerics import add_constants
-from systolith.sim import reference
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.reference import reference
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 TYPES = np.dtype(np.int8), np.dtype(np.uint8)
 RNG = np.random.default_rng(0)

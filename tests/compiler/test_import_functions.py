@@ -7,7 +7,7 @@ from compare import agree, finish, output, value
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir.graph import Map
 from systolith.errors import UnsupportedError
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 RNG = np.random.default_rng(0)
 SHAPE = (2, 7, 3, 5)

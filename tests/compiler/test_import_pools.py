@@ -12,9 +12,9 @@ from systolith.compiler.ir.graph import Map, Window
 from systolith.compiler.pipeline import compile_model
 from systolith.config import PRESETS
 from systolith.errors import UnsupportedError
-from systolith.sim import golden
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.golden import golden
 from systolith.sim.run import run
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 TYPES = np.dtype(np.int8), np.dtype(np.uint8)
 RNG = np.random.default_rng(0)

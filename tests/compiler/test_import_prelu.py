@@ -7,9 +7,9 @@ from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.pipeline import compile_model
 from systolith.config import PRESETS
 from systolith.errors import UnsupportedError
-from systolith.sim import golden
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.golden import golden
 from systolith.sim.run import run
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 from .compare import any_of, differences, finish, value
 

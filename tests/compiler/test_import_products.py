@@ -9,7 +9,7 @@ from compare import agree, finish, unoptimized
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir.graph import Conv
 from systolith.errors import UnsupportedError
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 SCALE, ZERO = 0.05, np.int8(-7)
 OUT = 0.2, np.int8(3)

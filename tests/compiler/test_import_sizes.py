@@ -6,8 +6,9 @@ import pytest
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir.graph import Conv, Map
 from systolith.errors import UnsupportedError
-from systolith.sim import golden, reference
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.golden import golden
+from systolith.sim.reference import reference
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 from .small_models import SCALE, finish, image, ints, refused, same, weights
 

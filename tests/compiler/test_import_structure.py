@@ -10,7 +10,7 @@ from onnx import helper
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir.graph import Concat, Conv, Map, Select
 from systolith.errors import SystolithError, UnsupportedError
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 from .small_models import RNG, SCALE, ZERO, finish, image, ints, refused, same, several, weights
 

@@ -11,7 +11,7 @@ from systolith.compiler.layout.layout import layout_of, root_of
 from systolith.compiler.passes.channels.lower import lower
 from systolith.compiler.passes.channels.orders import identity
 from systolith.compiler.passes.fuse import fuse
-from systolith.sim.golden import run
+from systolith.sim.golden.golden import run
 
 from .graphs import CONFIGS
 from .networks import Network, random_network

@@ -10,7 +10,7 @@ from systolith.commands.build import compile_file
 from systolith.commands.tables import percent
 from systolith.compiler.frontend.model.reader import read_model
 from systolith.compiler.partition.macs import Scope, macs
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 MS = "com.microsoft"
 

@@ -13,10 +13,10 @@ from systolith.compiler.frontend.model.reader import read_model
 from systolith.compiler.network import compile_network
 from systolith.network import Network, save
 from systolith.program import Program
-from systolith.sim import reference
-from systolith.sim.check import check
-from systolith.sim.inputs import random_inputs
+from systolith.sim.compare.outputs import check
+from systolith.sim.reference import reference
 from systolith.sim.run import run
+from systolith.sim.stimulus.inputs import random_inputs
 
 TINY = PRESETS["tiny4"]
 

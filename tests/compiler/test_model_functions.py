@@ -11,10 +11,10 @@ from split_models import IMAGE, Net
 from systolith import PRESETS, SystolithError
 from systolith.compiler.frontend.model.reader import read_model
 from systolith.compiler.network import compile_network
-from systolith.sim import reference
-from systolith.sim.check import check
-from systolith.sim.inputs import random_inputs
+from systolith.sim.compare.outputs import check
+from systolith.sim.reference import reference
 from systolith.sim.run import run
+from systolith.sim.stimulus.inputs import random_inputs
 
 TINY = PRESETS["tiny4"]
 DOMAIN = "loc"

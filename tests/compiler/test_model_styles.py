@@ -10,8 +10,9 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir.graph import Concat, Conv, Graph, Map
-from systolith.sim import golden, reference
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.golden import golden
+from systolith.sim.reference import reference
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 RNG = np.random.default_rng(11)
 SHAPE = (1, 4, 8, 8)

@@ -12,9 +12,9 @@ from systolith.compiler.pipeline import Compiled, compile_levels
 from systolith.config import Config
 from systolith.errors import SystolithError
 from systolith.isa import Region, Unit
-from systolith.sim import golden
-from systolith.sim.image import build
-from systolith.sim.isa_sim import simulate
+from systolith.sim.golden import golden
+from systolith.sim.host.memory_image import build
+from systolith.sim.isa.simulator import simulate
 
 from . import topologies
 from .graphs import CONFIGS

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from systolith.compiler.quantize.own_constants import own_constants
 from systolith.compiler.quantize.quantize import quantize_model
-from systolith.sim import reference
+from systolith.sim.reference import reference
 
 ROWS, INNER, CHANNELS = 5, 6, 7
 

@@ -14,10 +14,10 @@ from systolith.compiler.plan import tiling
 from systolith.errors import UnsupportedError
 from systolith.network import HostPart, Network
 from systolith.program import Program
-from systolith.sim import reference
-from systolith.sim.check import check
-from systolith.sim.inputs import random_inputs
+from systolith.sim.compare.outputs import check
+from systolith.sim.reference import reference
 from systolith.sim.run import run
+from systolith.sim.stimulus.inputs import random_inputs
 
 TINY = PRESETS["tiny4"]
 

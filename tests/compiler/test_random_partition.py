@@ -8,10 +8,10 @@ from systolith import PRESETS
 from systolith.compiler.network import compile_network
 from systolith.errors import UnsupportedError
 from systolith.network import Network
-from systolith.sim import reference
-from systolith.sim.check import check
-from systolith.sim.inputs import random_inputs
+from systolith.sim.compare.outputs import check
+from systolith.sim.reference import reference
 from systolith.sim.run import run
+from systolith.sim.stimulus.inputs import random_inputs
 
 TINY = PRESETS["tiny4"]
 SEEDS = 40

@@ -9,8 +9,9 @@ from onnx import helper
 
 from systolith.compiler.frontend.importer import import_model
 from systolith.errors import SystolithError, UnsupportedError
-from systolith.sim import golden, reference
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.golden import golden
+from systolith.sim.reference import reference
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 SCALE, ZERO = np.float32(0.05), np.int8(-9)
 LARGEST = 3000

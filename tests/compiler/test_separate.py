@@ -11,7 +11,7 @@ from systolith.compiler.pipeline import compile_graph
 from systolith.config import PRESETS
 from systolith.errors import UnsupportedError
 from systolith.isa import Unit
-from systolith.sim.golden import run
+from systolith.sim.golden.golden import run
 
 from .networks import Network
 from .test_networks import ALL, agrees

@@ -6,9 +6,9 @@ from compare import agree, output
 
 from systolith.compiler.pipeline import compile_model
 from systolith.config import PRESETS
-from systolith.sim import golden
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.golden import golden
 from systolith.sim.run import run
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 SCALE, ZERO = np.float32(0.02), np.uint8(100)
 PAIRS = [(np.uint8, 3, 0, 130), (np.uint8, 200, 80, 255), (np.int8, -13, -128, 114), (np.int8, 5, -123, 127)]

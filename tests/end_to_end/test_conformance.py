@@ -14,10 +14,10 @@ from systolith.compiler.frontend.registry import MICROSOFT, OPERATORS
 from systolith.compiler.network import compile_network
 from systolith.config import PRESETS
 from systolith.errors import SystolithError
-from systolith.sim import conformance
-from systolith.sim.conformance import node_tests, run_test
-from systolith.sim.operators_page import LIMITS, MICROSOFT_ATTRIBUTES, PLACES, attributes_of, page
-from systolith.sim.quantized_node import quantized_node
+from systolith.sim.conformance import node_tests as conformance
+from systolith.sim.conformance.node_tests import node_tests, run_test
+from systolith.sim.conformance.page import LIMITS, MICROSOFT_ATTRIBUTES, PLACES, attributes_of, page
+from systolith.sim.conformance.quantized_node import quantized_node
 
 PAGE = Path(systolith.__file__).parents[1] / "docs" / "operators.md"
 QUANTIZED = [name for name, test in node_tests().items() if "Linear" in test.operator]

@@ -8,9 +8,9 @@ from layer_models import OPERATORS, LayerModel
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.pipeline import compile_model
 from systolith.config import PRESETS
-from systolith.sim import golden
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.golden import golden
 from systolith.sim.run import run
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 TINY = PRESETS["tiny4"]
 

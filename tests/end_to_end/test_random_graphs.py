@@ -16,13 +16,13 @@ from systolith.compiler.network import compile_network
 from systolith.config import PRESETS, Config
 from systolith.errors import UnsupportedError
 from systolith.program import Program
-from systolith.sim import reference
 from systolith.sim.campaign import CONFIGS
-from systolith.sim.check import check
-from systolith.sim.random_network import RandomNetwork, random_network
-from systolith.sim.random_operators import OPERATORS
-from systolith.sim.random_tensors import SeededDraws
+from systolith.sim.compare.outputs import check
+from systolith.sim.reference import reference
 from systolith.sim.run import Options, run
+from systolith.sim.stimulus.network import RandomNetwork, random_network
+from systolith.sim.stimulus.operators import OPERATORS
+from systolith.sim.stimulus.tensors import SeededDraws
 
 TINY = PRESETS["tiny4"]
 SMALL = (*(config for config in CONFIGS if config.array <= 8), *(replace(TINY, dw_taps=taps) for taps in (1, 3)))
@@ -116,12 +116,12 @@ def wrong(right):
 
 
 @pytest.mark.parametrize("place", [
-    "isa_sfu.add", "isa_sfu.look_up", "isa_sfu.requantize", "golden.add", "golden.convolve", "golden.requantize",
-    "golden.reduce_windows",
+    "isa.sfu.add", "isa.sfu.look_up", "isa.sfu.requantize", "golden.golden.add", "golden.golden.convolve",
+    "golden.golden.requantize", "golden.golden.reduce_windows",
 ])  # fmt: skip
 def test_faults_are_found(place: str, monkeypatch: pytest.MonkeyPatch):
     """In the simulator, or in the golden model."""
-    module, name = place.split(".")
+    module, name = place.rsplit(".", 1)
     module = import_module(f"systolith.sim.{module}")
     monkeypatch.setattr(module, name, wrong(getattr(module, name)))
     for seed in range(20):

@@ -9,8 +9,8 @@ from systolith import PRESETS
 from systolith.compiler.pipeline import compile_model
 from systolith.examples.digits import demo
 from systolith.examples.digits.network import plain, residual
-from systolith.sim import reference
-from systolith.sim.check import check
+from systolith.sim.compare.outputs import check
+from systolith.sim.reference import reference
 from systolith.sim.run import run
 
 

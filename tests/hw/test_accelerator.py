@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from systolith.config import PRESETS
+from systolith.sim.rtl.bench_runner import run_bench
 from systolith.sim.testbench import accelerator_bench, reset_bench
-from systolith.sim.testbench.runner import run_bench
 
 TINY = PRESETS["tiny4"]
 SMALL = replace(TINY, array=12, act_depth=96, act_banks=3, weight_depth=33, sfu_lanes=3, axi_data_bits=256,

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from systolith.config import PRESETS
+from systolith.sim.rtl.bench_runner import run_bench
 from systolith.sim.testbench import array_bench
-from systolith.sim.testbench.runner import run_bench
 
 TINY = PRESETS["tiny4"]
 TWELVE = replace(TINY, name="twelve", array=12, sfu_lanes=4, act_banks=3, act_depth=3 * 64, weight_depth=12 * 40)

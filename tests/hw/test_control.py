@@ -7,8 +7,8 @@ import pytest
 from systolith.config import PRESETS
 from systolith.hw.control.dispatch import legal
 from systolith.isa import FORMATS, Opcode, Unit
+from systolith.sim.rtl.bench_runner import run_bench
 from systolith.sim.testbench import control_bench
-from systolith.sim.testbench.runner import run_bench
 
 TINY = PRESETS["tiny4"]
 DEPTHWISE = replace(TINY, dw_taps=1)

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from systolith.config import PRESETS
+from systolith.sim.rtl.bench_runner import run_bench
 from systolith.sim.testbench import depthwise_bench
-from systolith.sim.testbench.runner import run_bench
 
 TINY = replace(PRESETS["tiny4"], dw_depth=64)
 CONFIGS = (

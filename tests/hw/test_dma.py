@@ -8,8 +8,8 @@ from amaranth.sim import Simulator
 
 from systolith.config import PRESETS
 from systolith.hw.dma.burst import BurstSplitter, split
+from systolith.sim.rtl.bench_runner import run_bench
 from systolith.sim.testbench import axi_master_bench, load_activations_bench, load_weights_bench, store_bench
-from systolith.sim.testbench.runner import run_bench
 
 TINY = PRESETS["tiny4"]
 # Words longer than a beat, and not a multiple of it; an address wider than 32 bits.

@@ -15,7 +15,7 @@ from systolith.errors import SystolithError
 from systolith.hw.c_header import c_header
 from systolith.hw.generate import generate
 from systolith.hw.lib.verilog import WAIVERS
-from systolith.sim.lint import lint
+from systolith.sim.rtl.lint import lint
 
 TINY = PRESETS["tiny4"]
 C_FLAGS = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror")

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from systolith.config import PRESETS
+from systolith.sim.rtl.bench_runner import run_bench
 from systolith.sim.testbench import registers_bench
-from systolith.sim.testbench.runner import run_bench
 
 TINY = PRESETS["tiny4"]
 

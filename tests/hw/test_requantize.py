@@ -8,9 +8,9 @@ from onnx import TensorProto, helper
 from systolith import numerics
 from systolith.config import PRESETS
 from systolith.hw.sfu.requantize import CONSTANTS_AFTER, LATENCY, requantize
+from systolith.sim.rtl.bench_runner import run_bench
 from systolith.sim.testbench import requantize_bench
 from systolith.sim.testbench.requantize_bench import expected, operands
-from systolith.sim.testbench.runner import run_bench
 
 
 @pytest.mark.parametrize("seed", range(8))

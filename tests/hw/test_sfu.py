@@ -6,8 +6,8 @@ import pytest
 
 from systolith.config import PRESETS
 from systolith.hw.sfu import reduce, table
+from systolith.sim.rtl.bench_runner import run_bench
 from systolith.sim.testbench import sfu_bench, sfu_reduce_bench, sfu_table_bench
-from systolith.sim.testbench.runner import run_bench
 
 TINY = PRESETS["tiny4"]
 TWELVE = replace(TINY, name="twelve", array=12, sfu_lanes=4, act_banks=3, act_depth=3 * 64, weight_depth=72,

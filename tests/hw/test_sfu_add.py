@@ -5,8 +5,8 @@ import numpy as np
 from systolith import numerics
 from systolith.config import PRESETS
 from systolith.hw.sfu import add
+from systolith.sim.rtl.bench_runner import run_bench
 from systolith.sim.testbench import sfu_add_bench
-from systolith.sim.testbench.runner import run_bench
 
 
 def test_integers_equal_numpy():

@@ -9,11 +9,11 @@ from handmade import Convolution, mask
 
 from systolith import PRESETS, Config
 from systolith.isa import Instruction, Region, Unit, encode_program, make
-from systolith.sim.fault import HardwareFault
-from systolith.sim.image import Image, build
-from systolith.sim.memory_model import STANDARD, MemoryModel
+from systolith.sim.host.fault import HardwareFault
+from systolith.sim.host.memory_image import Image, build
+from systolith.sim.host.memory_model import STANDARD, MemoryModel
 from systolith.sim.report import layer_cycles
-from systolith.sim.rtl import Accelerator
+from systolith.sim.rtl.native_backend import Accelerator
 
 TINY = PRESETS["tiny4"]
 SLOW = MemoryModel(read_latency=100, write_latency=40, bandwidth=0.3, stall=0.4, outstanding=2, seed=5)

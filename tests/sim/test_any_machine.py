@@ -20,12 +20,13 @@ from systolith.hw.lib import verilog
 from systolith.hw.lib.verilog import WAIVERS
 from systolith.isa import Region
 from systolith.program import Program, Tensor
-from systolith.sim import doctor, kept_build, lint, native_build, plain_paths, rtl, toolchain
-from systolith.sim.image import build
-from systolith.sim.plain_paths import is_plain, plain_folder, plain_link
+from systolith.sim import doctor
+from systolith.sim.host.memory_image import build
+from systolith.sim.rtl import kept_build, lint, native_backend, native_build, plain_paths, toolchain
+from systolith.sim.rtl.bench_runner import run_bench
+from systolith.sim.rtl.plain_paths import is_plain, plain_folder, plain_link
+from systolith.sim.rtl.toolchain import cache_folder, cache_for, verilator
 from systolith.sim.testbench import pe_bench
-from systolith.sim.testbench.runner import run_bench
-from systolith.sim.toolchain import cache_folder, cache_for, verilator
 
 TINY = PRESETS["tiny4"]
 ODD = 'it\'s "$HOME" (a b) é; #1, {x}'
@@ -99,7 +100,7 @@ def test_native_builds_below_odd_paths(odd):
                for name, region in (("x", Region.INPUT), ("y", Region.OUTPUT))]  # fmt: skip
     program = Program(TINY.fingerprint, 4, b"", b"", (tensors[0],), (tensors[1],))
     image = build(program, {"x": np.arange(32, dtype=np.int8).reshape(shape)})
-    with rtl.Accelerator(TINY, image, b"", library=path) as accelerator:
+    with native_backend.Accelerator(TINY, image, b"", library=path) as accelerator:
         accelerator.run(0)
     assert np.array_equal(image.region(Region.OUTPUT), image.region(Region.INPUT))
 
@@ -324,7 +325,7 @@ def test_a_tool_that_fails(tmp_path, monkeypatch):
 def test_a_library_that_cannot_be_loaded(tmp_path):
     (tmp_path / "systolith.so").write_bytes(b"of another machine")
     with pytest.raises(SystolithError, match=r"systolith\.so: cannot be loaded: .*; set SYSTOLITH_CACHE to another"):
-        rtl._load(tmp_path / "systolith.so")
+        native_backend._load(tmp_path / "systolith.so")
 
 
 def test_builds_are_for_a_kind_of_machine(tmp_path, monkeypatch):

@@ -13,9 +13,9 @@ import pytest
 from systolith import SystolithError
 from systolith.isa import Region
 from systolith.program import Program, Tensor
-from systolith.sim import array_files
-from systolith.sim.array_files import ArrayFile
-from systolith.sim.files import load_arrays, load_inputs
+from systolith.sim.host import array_files
+from systolith.sim.host.array_files import ArrayFile
+from systolith.sim.host.files import load_arrays, load_inputs
 
 INPUT = Tensor("x", (2, 3), "float32", Region.INPUT, 0, (2, 3, 1, 1), (0, 1))
 PROGRAM = Program(0, 4, b"", b"", (INPUT,), ())

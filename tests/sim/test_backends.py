@@ -9,14 +9,14 @@ from systolith import PRESETS
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.pipeline import compile_model
 from systolith.isa import INSTRUCTION_BYTES, Unit
-from systolith.sim.check import check
-from systolith.sim.fault import HardwareFault
-from systolith.sim.layers import KINDS, random_layer
-from systolith.sim.memory_model import MemoryModel
-from systolith.sim.random_model import Limits
+from systolith.sim.compare.outputs import check
+from systolith.sim.host.fault import HardwareFault
+from systolith.sim.host.memory_model import MemoryModel
+from systolith.sim.rtl.bench_runner import run_bench
 from systolith.sim.run import Options, run
+from systolith.sim.stimulus.layers import KINDS, random_layer
+from systolith.sim.stimulus.model import Limits
 from systolith.sim.testbench import program_bench
-from systolith.sim.testbench.runner import run_bench
 
 TINY = PRESETS["tiny4"]
 SMALL = Limits(channels=20, size=8, kernel=3, batch=2, rows=9, features=24, layers=3, macs=20_000)

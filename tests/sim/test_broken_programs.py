@@ -8,13 +8,14 @@ import pytest
 
 from systolith import PRESETS, Config
 from systolith.isa import ERRORS, Region, Unit
-from systolith.sim import driver, fault_check
 from systolith.sim.campaign import CONFIGS
-from systolith.sim.fault import HardwareFault
-from systolith.sim.fault_check import compare_fault, compare_orders, expect
-from systolith.sim.memory_model import MemoryModel
-from systolith.sim.random_faults import BrokenProgram, broken_program
-from systolith.sim.random_program import random_program
+from systolith.sim.compare import faults as fault_check
+from systolith.sim.compare.faults import compare_fault, compare_orders, expect
+from systolith.sim.host.fault import HardwareFault
+from systolith.sim.host.memory_model import MemoryModel
+from systolith.sim.rtl import driver
+from systolith.sim.stimulus.broken_program import BrokenProgram, broken_program
+from systolith.sim.stimulus.program import random_program
 
 TINY = PRESETS["tiny4"]
 DEPTHWISE = next(config for config in CONFIGS if config.array == 4 and config.dw_taps)

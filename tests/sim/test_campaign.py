@@ -8,8 +8,9 @@ import pytest
 from systolith import SystolithError
 from systolith.compiler import network
 from systolith.errors import UnsupportedError
-from systolith.sim import campaign, check, judge, run
+from systolith.sim import campaign, run
 from systolith.sim.campaign import CONFIGS, Verdict, make_case, run_case
+from systolith.sim.compare import outputs, whole_network
 
 
 def test_configurations_cover_what_they_should():
@@ -60,7 +61,7 @@ def test_a_broken_program_that_differs_is_a_failure(monkeypatch):
 
 def test_what_goes_wrong_after_compilation_is_a_failure(monkeypatch):
     seed = next(seed for seed in range(1, 99) if make_case(seed).model)
-    monkeypatch.setattr(check, "check", lambda *_: check.Check(3, 2))
+    monkeypatch.setattr(outputs, "check", lambda *_: outputs.Check(3, 2))
     verdict = run_case(seed, "isa")
     assert (verdict.kind, verdict.message) == (
         "FAILED", "3 elements differ from golden, 2 from ONNX Runtime, 0 of host parts from the whole model"
@@ -122,7 +123,9 @@ def passing() -> int:
 
 
 def test_host_cases_are_judged_as_a_whole(passing, monkeypatch):
-    monkeypatch.setattr(judge, "judge", lambda *_: judge.Judgement(("output 'y': 1 of 2 differ",), 9, 0))
+    monkeypatch.setattr(
+        whole_network, "judge", lambda *_: whole_network.Judgement(("output 'y': 1 of 2 differ",), 9, 0)
+    )
     verdict = run_case(passing, "isa", host=True)
     assert (verdict.kind, verdict.message) == ("FAILED", "output 'y': 1 of 2 differ")
 
@@ -133,7 +136,7 @@ def test_a_host_case_that_onnx_runtime_refuses_too_has_no_values(passing, monkey
 
     monkeypatch.setattr(run, "run", refused)
     verdicts = [run_case(passing, "isa", host=True)]
-    monkeypatch.setattr(judge, "has_values", lambda *_: False)
+    monkeypatch.setattr(whole_network, "has_values", lambda *_: False)
     verdicts.append(run_case(passing, "isa", host=True))
     assert [verdict.kind for verdict in verdicts] == ["FAILED", "no values"]
 

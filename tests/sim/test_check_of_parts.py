@@ -12,11 +12,11 @@ from systolith import PRESETS, SystolithError
 from systolith.compiler.network import compile_network
 from systolith.network import HostPart, Network
 from systolith.program import Program
-from systolith.sim import check as checks
-from systolith.sim import reference
-from systolith.sim.check import Check, check
-from systolith.sim.inputs import random_inputs
+from systolith.sim.compare import outputs as checks
+from systolith.sim.compare.outputs import Check, check
+from systolith.sim.reference import reference
 from systolith.sim.run import run
+from systolith.sim.stimulus.inputs import random_inputs
 
 pytestmark = pytest.mark.skipif(reference.saturates(), reason="ONNX Runtime saturates at 16 bits on this processor")
 

@@ -8,9 +8,10 @@ from faults import TINY
 from handmade import Convolution, instructions
 
 from systolith.isa import Instruction, encode_program, make
-from systolith.sim import isa_sim, rtl
-from systolith.sim.fault import HardwareFault
-from systolith.sim.image import build
+from systolith.sim.host.fault import HardwareFault
+from systolith.sim.host.memory_image import build
+from systolith.sim.isa import simulator
+from systolith.sim.rtl import native_backend
 
 SIZE = 5
 INDEX = {"LOAD.W": 1, "LOAD.A": 4, "EXECUTE": 7, "SFU": 11, "STORE": 13}
@@ -73,8 +74,8 @@ def test_the_first_error_is_reported(name: str):
         rng = np.random.default_rng(seed)
         changes = draw(rng, name)
         case = Convolution(TINY, code=encode_program(listing(changes)))
-        expected = fault_of(isa_sim.simulate, case)
-        assert fault_of(rtl.simulate, case) == expected, f"seed {seed}: {changes}"
+        expected = fault_of(simulator.simulate, case)
+        assert fault_of(native_backend.simulate, case) == expected, f"seed {seed}: {changes}"
         codes[expected and expected[0]] += 1
     assert len(codes) >= 2, codes
     if name in ("EXECUTE", "SFU"):

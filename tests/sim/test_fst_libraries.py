@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from systolith.sim.native_build import NATIVE
+from systolith.sim.rtl.native_build import NATIVE
 
 PROGRAM = """
 #include <cstdio>

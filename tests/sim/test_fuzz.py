@@ -9,7 +9,7 @@ import pytest
 
 from systolith import SystolithError, program
 from systolith.network import Network
-from systolith.sim.check import Check
+from systolith.sim.compare.outputs import Check
 from systolith.sim.fuzz import campaign, program_files, worker
 from systolith.sim.fuzz.campaign import Findings, fuzz
 from systolith.sim.fuzz.case import Wrong

@@ -9,11 +9,13 @@ import pytest
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir.graph import Conv
 from systolith.errors import SystolithError
-from systolith.sim import golden, host, reference
-from systolith.sim.convolution import convolve
-from systolith.sim.layers import KINDS, random_layer
-from systolith.sim.model_writer import ModelWriter
-from systolith.sim.random_model import Limits
+from systolith.sim.golden import golden
+from systolith.sim.golden.convolution import convolve
+from systolith.sim.host import tensors
+from systolith.sim.reference import reference
+from systolith.sim.stimulus.layers import KINDS, random_layer
+from systolith.sim.stimulus.model import Limits
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 LAYERS = 60
 LARGE = Limits(channels=96, size=28, kernel=7, features=600, rows=64, macs=8_000_000)
@@ -101,9 +103,9 @@ def test_quantization_equals_onnx_runtime(dtype):
         d = writer.output(writer.dequantize(q, scale, dtype(zero_point)), np.float32, x.shape)
         session = onnxruntime.InferenceSession(writer.model(), providers=["CPUExecutionProvider"])
         quantized, dequantized = session.run([q, d], {"x": x})
-        mine = host.quantize(x, scale, zero_point - shift)
+        mine = tensors.quantize(x, scale, zero_point - shift)
         assert (mine.astype(int) + shift == quantized).all()
-        assert (host.dequantize(mine, scale, zero_point - shift) == dequantized).all()
+        assert (tensors.dequantize(mine, scale, zero_point - shift) == dequantized).all()
 
 
 def test_run_values():

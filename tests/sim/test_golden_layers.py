@@ -25,8 +25,8 @@ from systolith.compiler.ir.graph import (
 )
 from systolith.compiler.ir.verify import verify
 from systolith.numerics import add, add_constants, average_scale, look_up, requantize
-from systolith.sim import golden
-from systolith.sim.pooling import reduce_windows
+from systolith.sim.golden import golden
+from systolith.sim.golden.pooling import reduce_windows
 
 WINDOWS = [
     Window((2, 3), (1, 2), (2, 1), (1, 0, 2, 1)),

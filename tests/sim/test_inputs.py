@@ -11,13 +11,14 @@ from split_models import CHANNELS, IMAGE, Net
 from systolith import PRESETS, SystolithError, cli
 from systolith.compiler.network import compile_network
 from systolith.network import Network, Signature
-from systolith.sim import inputs, reference
-from systolith.sim.check import check
-from systolith.sim.files import load_inputs
-from systolith.sim.host import check_inputs
-from systolith.sim.input_ranges import input_ranges
-from systolith.sim.inputs import random_inputs
+from systolith.sim.compare.outputs import check
+from systolith.sim.host.files import load_inputs
+from systolith.sim.host.tensors import check_inputs
+from systolith.sim.reference import reference
 from systolith.sim.run import run
+from systolith.sim.stimulus import inputs
+from systolith.sim.stimulus.input_ranges import input_ranges
+from systolith.sim.stimulus.inputs import random_inputs
 
 X = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
 DATA = X + 1

@@ -9,13 +9,13 @@ import pytest
 
 from systolith import PRESETS, Config
 from systolith.isa import Instruction, Region, Unit, make
-from systolith.sim.image import Image
-from systolith.sim.isa_checks import CHECKS, Constants
-from systolith.sim.isa_sfu import fill_table, sfu
-from systolith.sim.isa_state import Refused, State
-from systolith.sim.isa_units import depthwise
-from systolith.sim.random_instructions import Draw
-from systolith.sim.random_sfu import RandomSfu
+from systolith.sim.host.memory_image import Image
+from systolith.sim.isa.checks import CHECKS, Constants
+from systolith.sim.isa.sfu import fill_table, sfu
+from systolith.sim.isa.state import Refused, State
+from systolith.sim.isa.units import depthwise
+from systolith.sim.stimulus.instructions import Draw
+from systolith.sim.stimulus.sfu import RandomSfu
 
 TINY = replace(PRESETS["tiny4"], dw_taps=3, dw_depth=128)
 ADDRESSES = 1 << 18

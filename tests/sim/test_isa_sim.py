@@ -7,9 +7,9 @@ from handmade import Convolution, instructions, mask
 
 from systolith import PRESETS, Config, SystolithError
 from systolith.isa import Instruction, Region, Unit, encode_program, make
-from systolith.sim.fault import HardwareFault
-from systolith.sim.image import build
-from systolith.sim.isa_sim import simulate
+from systolith.sim.host.fault import HardwareFault
+from systolith.sim.host.memory_image import build
+from systolith.sim.isa.simulator import simulate
 
 
 def run(case: Convolution, seed: int | None = None) -> np.ndarray:

@@ -8,10 +8,10 @@ import pytest
 
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir.graph import Conv, Graph
-from systolith.sim import layerwise, reference
-from systolith.sim.layers import random_layer
-from systolith.sim.layerwise import LayerCheck, compare_layers
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.reference import layerwise, reference
+from systolith.sim.reference.layerwise import LayerCheck, compare_layers
+from systolith.sim.stimulus.layers import random_layer
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 pytestmark = pytest.mark.skipif(reference.saturates(), reason="ONNX Runtime saturates at 16 bits on this processor")
 

@@ -2,7 +2,7 @@
 
 from systolith import PRESETS
 from systolith.hw import generate
-from systolith.sim import lint
+from systolith.sim.rtl import lint
 
 
 def test_generated_verilog_is_clean():

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from systolith.sim.native_build import SOURCES
+from systolith.sim.rtl.native_build import SOURCES
 
 IMPORTS = """
 import sys

@@ -18,11 +18,12 @@ from systolith import PRESETS, SystolithError
 from systolith.compiler.network import compile_network
 from systolith.network import HostPart, Network
 from systolith.program import Program
-from systolith.sim import golden, reference, unoptimized
-from systolith.sim.check import check
-from systolith.sim.inputs import random_inputs
-from systolith.sim.judge import has_values, judge
+from systolith.sim.compare.outputs import check
+from systolith.sim.compare.whole_network import has_values, judge
+from systolith.sim.golden import golden
+from systolith.sim.reference import reference, unoptimized
 from systolith.sim.run import run
+from systolith.sim.stimulus.inputs import random_inputs
 
 TINY = PRESETS["tiny4"]
 Outputs = dict[str, NDArray]

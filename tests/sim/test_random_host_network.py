@@ -14,16 +14,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import GraphProto, ModelProto
 
-from systolith.sim import unoptimized
 from systolith.sim.campaign import UNCOMPARED, campaign
-from systolith.sim.host_tensors import HostTensors
-from systolith.sim.random_host_counts import USES
-from systolith.sim.random_host_islands import ISLANDS
-from systolith.sim.random_host_network import HOST_OPERATORS, random_host_network
-from systolith.sim.random_host_sources import SOURCES
-from systolith.sim.random_network import RandomNetwork
-from systolith.sim.random_tensors import Impossible, SeededDraws
-from systolith.sim.subgraphs import graphs, needed, reads
+from systolith.sim.reference import unoptimized
+from systolith.sim.stimulus.host_parts.counts import USES
+from systolith.sim.stimulus.host_parts.islands import ISLANDS
+from systolith.sim.stimulus.host_parts.mixed_network import HOST_OPERATORS, random_host_network
+from systolith.sim.stimulus.host_parts.sources import SOURCES
+from systolith.sim.stimulus.host_parts.tensors import HostTensors
+from systolith.sim.stimulus.network import RandomNetwork
+from systolith.sim.stimulus.subgraphs import graphs, needed, reads
+from systolith.sim.stimulus.tensors import Impossible, SeededDraws
 
 MANY = 250
 OPERATORS = {

@@ -8,8 +8,8 @@ import pytest
 
 from systolith import PRESETS, Config
 from systolith.isa import Region, Unit, encode_program
-from systolith.sim.isa_sim import simulate
-from systolith.sim.random_program import RandomProgram, random_program
+from systolith.sim.isa.simulator import simulate
+from systolith.sim.stimulus.program import RandomProgram, random_program
 
 TINY = PRESETS["tiny4"]
 CONFIGS = [TINY, replace(TINY, name="dw9", dw_taps=9, dw_depth=64, token_bits=2, queue_depth=2),

@@ -7,11 +7,12 @@ import pytest
 
 from systolith import PRESETS, Config
 from systolith.isa import Region, encode_program, make
-from systolith.sim import isa_sim, rtl
 from systolith.sim.campaign import CONFIGS
-from systolith.sim.memory_model import MemoryModel
-from systolith.sim.program_check import compare
-from systolith.sim.random_program import RandomProgram, random_program
+from systolith.sim.compare.programs import compare
+from systolith.sim.host.memory_model import MemoryModel
+from systolith.sim.isa import simulator
+from systolith.sim.rtl import native_backend
+from systolith.sim.stimulus.program import RandomProgram, random_program
 
 TINY = PRESETS["tiny4"]
 DEPTHWISE = next(config for config in CONFIGS if config.array == 4 and config.dw_taps)
@@ -68,8 +69,8 @@ def test_a_missing_drain_shows_in_hardware():
     for drain in (0, 1):
         random = chained(drain)
         images = {"isa": random.image(1), "rtl": random.image(1)}
-        isa_sim.simulate(random.program.code, TINY, images["isa"])
-        rtl.simulate(random.program.code, TINY, images["rtl"])
+        simulator.simulate(random.program.code, TINY, images["isa"])
+        native_backend.simulate(random.program.code, TINY, images["rtl"])
         for backend, image in images.items():
             words[backend, drain] = image.region(Region.OUTPUT).view(np.int8).reshape(-1, TINY.array)
         assert np.array_equal(words["isa", drain], words["rtl", drain]) == bool(drain)

@@ -8,11 +8,11 @@ import pytest
 from systolith import PRESETS, SystolithError
 from systolith.isa import Region
 from systolith.program import Program, Tensor
-from systolith.sim import native_build, rtl
-from systolith.sim.fault import HardwareFault
-from systolith.sim.image import Image, build
-from systolith.sim.memory_model import MemoryModel
-from systolith.sim.rtl import Accelerator, ProtocolError
+from systolith.sim.host.fault import HardwareFault
+from systolith.sim.host.memory_image import Image, build
+from systolith.sim.host.memory_model import MemoryModel
+from systolith.sim.rtl import native_backend, native_build
+from systolith.sim.rtl.native_backend import Accelerator, ProtocolError
 
 TINY = PRESETS["tiny4"]
 STUB = (Path(__file__).parent / "stub_master.v").read_text()
@@ -125,7 +125,7 @@ def test_waves_are_whole_or_not_there(tmp_path: Path, monkeypatch):
 
 def test_waves_on_a_full_disk(tmp_path: Path, monkeypatch):
     path = tmp_path / "dump.vcd"
-    monkeypatch.setattr(rtl, "ROOM", 1 << 62)
+    monkeypatch.setattr(native_backend, "ROOM", 1 << 62)
     with pytest.raises(SystolithError, match=r"dump\.vcd: cannot be written: the disk is full"):
         run_stub(waves=path)
     assert not list(tmp_path.iterdir())

@@ -9,11 +9,11 @@ import pytest
 from systolith import PRESETS, SystolithError
 from systolith.compiler.pipeline import compile_model
 from systolith.program import Program
-from systolith.sim.check import check
-from systolith.sim.files import load_inputs, save_outputs
-from systolith.sim.layers import KINDS, random_layer
+from systolith.sim.compare.outputs import check
+from systolith.sim.host.files import load_inputs, save_outputs
 from systolith.sim.report import layer_cycles
 from systolith.sim.run import Options, run
+from systolith.sim.stimulus.layers import KINDS, random_layer
 
 TINY = PRESETS["tiny4"]
 

@@ -138,7 +138,7 @@ def test_run_compiles_onnx_and_takes_random_inputs(systolith, net, tmp_path):
 
 
 def test_a_difference_is_exit_code_1(systolith, compiled, monkeypatch):
-    from systolith.sim import check
+    from systolith.sim.compare import outputs as check
 
     monkeypatch.setattr(check, "check", lambda *_: check.Check(3, 2))
     code, out, _ = systolith("run", compiled, "-c", "tiny4", "--backend", "isa", "--check")
@@ -369,7 +369,7 @@ def test_a_cache_that_cannot_be_written(compiled, arguments):
 
 @pytest.mark.parametrize("name", ["a\0b", "n" * 70_000])
 def test_outputs_that_no_npz_has(tmp_path, name):
-    from systolith.sim.files import save_outputs
+    from systolith.sim.host.files import save_outputs
 
     with pytest.raises(SystolithError, match="Output must have a name that a"):
         save_outputs(tmp_path / "y.npz", {name: np.zeros(1)})

@@ -7,7 +7,7 @@ import pytest
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.isa import Unit
 from systolith.onnx_backend import Unsupported
-from systolith.sim.fault import HardwareFault
+from systolith.sim.host.fault import HardwareFault
 
 
 @pytest.mark.parametrize("error", [

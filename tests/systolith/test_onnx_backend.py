@@ -12,8 +12,8 @@ from onnx.backend.test.runner import BackendIsNotSupposedToImplementIt, Runner
 from systolith import onnx_backend
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.onnx_backend import SystolithBackend, Unsupported, prepare, run_model, run_node
-from systolith.sim import reference
-from systolith.sim.model_writer import ModelWriter
+from systolith.sim.reference import reference
+from systolith.sim.stimulus.model_writer import ModelWriter
 
 SCALE, ZERO = np.float32(0.1), np.int8(3)
 RNG = np.random.default_rng(0)

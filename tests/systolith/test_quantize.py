@@ -12,8 +12,8 @@ from systolith import PRESETS, SystolithError, cli
 from systolith.compiler.network import compile_network
 from systolith.compiler.quantize.fold_norms import fold_norms
 from systolith.compiler.quantize.quantize import quantize_model
-from systolith.sim import reference
-from systolith.sim.check import check
+from systolith.sim.compare.outputs import check
+from systolith.sim.reference import reference
 from systolith.sim.run import run
 
 SHAPE = (3, 8, 8)

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from systolith import runtime
 from systolith.errors import SystolithError
 from systolith.runtime import RuntimeRefusal
-from systolith.sim import reference
+from systolith.sim.reference import reference
 
 X = {"x": np.arange(6, dtype=np.float32).reshape(2, 3)}
 

@@ -1,0 +1,1 @@
+"""A run against its references: outputs, programs, faults, whole networks."""

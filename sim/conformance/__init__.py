@@ -1,0 +1,1 @@
+"""ONNX's own node tests on the accelerator, and the page that lists their results."""

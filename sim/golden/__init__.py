@@ -1,0 +1,1 @@
+"""The golden model: graphs in NumPy, exact integers."""

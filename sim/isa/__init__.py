@@ -1,0 +1,1 @@
+"""The instruction simulator: the definition of what instructions do."""

@@ -1,0 +1,1 @@
+"""The Verilog under simulation: builds, backends, and the tools they need."""

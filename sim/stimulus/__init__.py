@@ -1,0 +1,1 @@
+"""Random models, programs and inputs."""

@@ -1,0 +1,1 @@
+"""Random models with operators that only the host runs."""

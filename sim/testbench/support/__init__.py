@@ -1,0 +1,1 @@
+"""Models, drivers and tops that the testbenches share."""
