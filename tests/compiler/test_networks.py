@@ -15,10 +15,9 @@ from systolith.isa import Region, Unit
 from systolith.sim.golden import golden
 from systolith.sim.host.memory_image import build
 from systolith.sim.isa.simulator import simulate
-
-from . import topologies
-from .graphs import CONFIGS
-from .networks import Network, random_network
+from tests.support import topologies
+from tests.support.graph_builder import Network, random_network
+from tests.support.hand_graphs import CONFIGS
 
 DEPTHWISE = {
     f"{name}_dw{taps}": replace(CONFIGS[name], dw_taps=taps, dw_depth=64)

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from compare import unoptimized
-from layer_models import OPERATORS, LayerModel
 
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.pipeline import compile_model
@@ -11,6 +9,8 @@ from systolith.config import PRESETS
 from systolith.sim.golden import golden
 from systolith.sim.run import run
 from systolith.sim.stimulus.model_writer import ModelWriter
+from tests.support.against_onnxruntime import unoptimized
+from tests.support.layer_models import OPERATORS, LayerModel
 
 TINY = PRESETS["tiny4"]
 

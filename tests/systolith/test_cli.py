@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from split_models import MODELS
 
 from systolith import PRESETS, SystolithError, cli, isa, network
 from systolith.compiler.show import LEVELS
 from systolith.sim.fuzz.program_parts import joined_program, sections
+from tests.support.split_models import MODELS
 
 TINY = PRESETS["tiny4"]
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from split_models import MODELS
 
 from systolith import PRESETS, SystolithError, network, program
 from systolith.compiler.network import compile_network
 from systolith.network import HEADER, RECORD, HostPart, Network, Record, from_bytes, load, save, to_bytes
+from tests.support.split_models import MODELS
 
 TINY = PRESETS["tiny4"]
 

@@ -1,0 +1,1 @@
+"""Tests of everything at once: random networks and ONNX's node tests."""
