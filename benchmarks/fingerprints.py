@@ -19,11 +19,11 @@ from systolith import network, program
 from systolith.benchmarks.networks import SUITES, quantized
 from systolith.compiler.network import compile_network
 from systolith.config import PRESETS
+from systolith.docs_pages import pages
 from systolith.errors import SystolithError
+from systolith.file_io import read_whole, write_whole
 from systolith.hw.generate import generate
-from systolith.pages import pages
 from systolith.program import Program
-from systolith.whole_files import read_whole, write_whole
 
 __all__ = ["artefacts", "compare", "main", "read", "write"]
 

@@ -11,9 +11,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from rich.table import Table
 
-from systolith.commands.tables import percent, show
 from systolith.compiler.pipeline import compile_model
 from systolith.config import Config
+from systolith.console.tables import percent, show
 from systolith.sim.compare.outputs import check
 from systolith.sim.run import run
 from systolith.sim.stimulus.inputs import random_inputs

@@ -14,9 +14,9 @@ from typing import Any
 from rich.table import Table
 
 from systolith.benchmarks.networks import SUITES, quantized
-from systolith.commands.tables import percent, show
 from systolith.compiler.network import compile_network
 from systolith.config import Config
+from systolith.console.tables import percent, show
 from systolith.errors import SystolithError
 from systolith.network import Network
 from systolith.program import Program

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from systolith.config import Config
+from systolith.docs_pages import registers_page
 from systolith.errors import SystolithError
 from systolith.hw.c_header import c_header
 from systolith.hw.lib.verilog import WAIVERS, emit
 from systolith.hw.top import Accelerator
-from systolith.pages import registers_page
 
 __all__ = ["TOP", "generate"]
 

@@ -1,6 +1,6 @@
 """`python -m systolith`: the command line, where its script is not on PATH."""
 
-from systolith.cli import main
+from systolith.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from systolith.errors import SystolithError
-from systolith.whole_files import read_whole
+from systolith.file_io import read_whole
 
 __all__ = ["PRESETS", "Config", "load_config"]
 

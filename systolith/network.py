@@ -26,11 +26,11 @@ from onnx import ModelProto, TensorProto
 from systolith import program, program_rules
 from systolith.config import Config
 from systolith.errors import SystolithError
+from systolith.file_io import read_whole, write_whole
 from systolith.json_fields import Item, read_json
 from systolith.program import Program, Tensor
 from systolith.runtime import ELEMENTS
 from systolith.stored_models import check_onnx, check_ports, parse_model
-from systolith.whole_files import read_whole, write_whole
 
 __all__ = ["HostNode", "HostPart", "Network", "Signature", "check_whole", "load", "save"]
 

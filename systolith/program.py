@@ -23,11 +23,11 @@ from typing import Any
 
 from systolith.config import Config
 from systolith.errors import SystolithError
+from systolith.file_io import read_whole, write_whole
 from systolith.isa import INSTRUCTION_BYTES, Region
 from systolith.json_fields import read_json
 from systolith.program_rules import RANK, check_meta, check_program
 from systolith.stored_models import check_ports, parse_model
-from systolith.whole_files import read_whole, write_whole
 
 __all__ = ["DTYPES", "Layout", "Program", "Tensor", "load", "save"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from systolith.benchmarks.networks import tiny, weights, zoo
 from systolith.compiler.quantize import calibration, fold_norms, own_constants, quantize
+from systolith.file_io import write_whole
 from systolith.sim.rtl.toolchain import cache_for
-from systolith.whole_files import write_whole
 
 __all__ = ["SUITES", "quantized"]
 

@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from systolith import program
-from systolith.commands.tables import layer_table, show
 from systolith.compiler.pipeline import compile_model
 from systolith.config import Config
+from systolith.console.tables import layer_table, show
 from systolith.errors import SystolithError
+from systolith.file_io import write_whole
 from systolith.hw.generate import generate
 from systolith.sim.compare.outputs import check
 from systolith.sim.reference import reference
 from systolith.sim.rtl.native_build import require
 from systolith.sim.run import run
-from systolith.whole_files import write_whole
 
 __all__ = ["main"]
 

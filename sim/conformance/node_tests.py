@@ -39,13 +39,13 @@ from systolith.compiler.frontend.registry import OPERATORS
 from systolith.compiler.quantize.quantize import quantize_model
 from systolith.config import Config, load_config
 from systolith.errors import SystolithError
+from systolith.file_io import write_whole
 from systolith.onnx_backend import Ready, bind, prepare
 from systolith.sim.compare.outputs import check
 from systolith.sim.conformance.page import page
 from systolith.sim.conformance.quantized_node import quantized_node
 from systolith.sim.reference import reference
 from systolith.sim.run import run
-from systolith.whole_files import write_whole
 
 __all__ = ["NodeTest", "Outcome", "main", "node_tests", "run_test"]
 

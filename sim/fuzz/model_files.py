@@ -7,7 +7,7 @@ import numpy as np
 from google.protobuf.message import DecodeError, EncodeError
 from onnx import ModelProto
 
-from systolith.commands.execute import load_network
+from systolith.cli.run import load_network
 from systolith.config import PRESETS
 from systolith.sim.compare.outputs import check
 from systolith.sim.fuzz import models, protobuf

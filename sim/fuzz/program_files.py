@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from systolith.commands.execute import load_network
+from systolith.cli.run import load_network
 from systolith.compiler.network import compile_network
 from systolith.config import PRESETS
 from systolith.errors import SystolithError

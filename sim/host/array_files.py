@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.errors import SystolithError
-from systolith.whole_files import read_whole
+from systolith.file_io import read_whole
 
 __all__ = ["LARGEST", "NUMBERS", "STRINGS", "ArrayFile", "Header"]
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.errors import SystolithError
+from systolith.file_io import write_whole
 from systolith.network import Network
 from systolith.program import Program
 from systolith.sim.host.array_files import NUMBERS, STRINGS, ArrayFile
 from systolith.sim.host.tensors import check_inputs, check_numbers
-from systolith.whole_files import write_whole
 
 __all__ = ["load_arrays", "load_inputs", "save_outputs"]
 

@@ -14,12 +14,12 @@ import numpy as np
 from systolith import registers
 from systolith.config import Config
 from systolith.errors import SystolithError
+from systolith.file_io import replacing
 from systolith.isa import INSTRUCTION_BYTES
 from systolith.sim.host.memory_image import Image
 from systolith.sim.host.memory_model import STANDARD, MemoryModel
 from systolith.sim.rtl import driver, native_build
 from systolith.sim.rtl.driver import OFFSETS, Measurement
-from systolith.whole_files import replacing
 
 __all__ = ["Accelerator", "ProtocolError", "check_waves", "simulate"]
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from systolith import hw, isa
 from systolith.config import Config
 from systolith.errors import SystolithError
+from systolith.file_io import write_whole
 from systolith.hw.lib.verilog import WAIVERS
 from systolith.sim.rtl.kept_build import build_failure, kept_build
 from systolith.sim.rtl.plain_paths import plain_folder
 from systolith.sim.rtl.toolchain import cache_for, require_tools, verilator
-from systolith.whole_files import write_whole
 
 __all__ = ["LIBRARY", "build", "library", "require"]
 

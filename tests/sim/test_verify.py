@@ -3,7 +3,7 @@
 import pytest
 
 from systolith import PRESETS, SystolithError
-from systolith.commands.check import verify_config
+from systolith.cli.verify import verify_config
 from systolith.sim import verify
 from systolith.sim.rtl.bench_runner import Result
 from systolith.sim.verify import Outcome

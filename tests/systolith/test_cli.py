@@ -13,7 +13,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from systolith import PRESETS, SystolithError, cli, isa, network
+from systolith import PRESETS, SystolithError, isa, network
+from systolith.cli import app
 from systolith.compiler.show import LEVELS
 from systolith.sim.fuzz.program_parts import joined_program, sections
 from tests.support.split_models import MODELS
@@ -28,7 +29,7 @@ def systolith(monkeypatch, capsys):
     def call(*arguments) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["systolith", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            app.main()
         out, err = capsys.readouterr()
         return int(end.value.code or 0), out, err
 
@@ -406,7 +407,7 @@ def test_output_that_nobody_takes(net, arguments):
 
 def command(*arguments, env=None, stdout=subprocess.PIPE) -> subprocess.CompletedProcess:
     """The command line in a process of its own."""
-    return subprocess.run([sys.executable, "-m", "systolith.cli", *map(str, arguments)], stdout=stdout,
+    return subprocess.run([sys.executable, "-m", "systolith.cli.app", *map(str, arguments)], stdout=stdout,
                           stderr=subprocess.PIPE, env={**os.environ, **(env or {})}, check=False)  # fmt: skip
 
 

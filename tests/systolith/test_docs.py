@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from systolith import isa, registers
-from systolith.pages import pages
+from systolith.docs_pages import pages
 
 DOCS = Path(__file__).parents[2] / "docs"
 

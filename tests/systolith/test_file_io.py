@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from systolith import SystolithError
-from systolith.commands.outputs import check_outputs
-from systolith.whole_files import read_whole, replacing, write_whole
+from systolith.cli.outputs import check_outputs
+from systolith.file_io import read_whole, replacing, write_whole
 
 
 def test_writing_replaces_regular_files_only(tmp_path):

@@ -8,7 +8,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from systolith import PRESETS, SystolithError, cli
+from systolith import PRESETS, SystolithError
+from systolith.cli import app
 from systolith.compiler.network import compile_network
 from systolith.compiler.quantize.fold_norms import fold_norms
 from systolith.compiler.quantize.quantize import quantize_model
@@ -268,7 +269,7 @@ def quantize(monkeypatch, capfd, files):
             sys, "argv", ["systolith", "quantize", str(files / "net.onnx"), "-o", str(output), *arguments]
         )
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            app.main()
         out, err = capfd.readouterr()
         return int(end.value.code or 0), out, err
 

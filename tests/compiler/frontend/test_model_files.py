@@ -7,7 +7,7 @@ import pytest
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from systolith import PRESETS, SystolithError
-from systolith.commands.execute import load_network
+from systolith.cli.run import load_network
 from systolith.compiler.frontend.model.reader import read_model
 from systolith.compiler.network import compile_network
 from systolith.network import Network, save

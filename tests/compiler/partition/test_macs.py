@@ -6,10 +6,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from systolith import PRESETS
-from systolith.commands.build import compile_file
-from systolith.commands.tables import percent
+from systolith.cli.compile import compile_file
 from systolith.compiler.frontend.model.reader import read_model
 from systolith.compiler.partition.macs import Scope, macs
+from systolith.console.tables import percent
 from systolith.sim.stimulus.model_writer import ModelWriter
 
 MS = "com.microsoft"

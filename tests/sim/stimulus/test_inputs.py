@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from systolith import PRESETS, SystolithError, cli
+from systolith import PRESETS, SystolithError
+from systolith.cli import app
 from systolith.compiler.network import compile_network
 from systolith.network import Network, Signature
 from systolith.sim.compare.outputs import check
@@ -203,7 +204,7 @@ def test_what_the_host_refuses_is_named(tmp_path, monkeypatch, capsys):
     arguments = ["run", str(tmp_path / "net.onnx"), "-c", "tiny4", "--backend", "isa", "--seed", "3"]
     monkeypatch.setattr(sys, "argv", ["systolith", *arguments])
     with pytest.raises(SystemExit, match="2"):
-        cli.main()
+        app.main()
     error = capsys.readouterr().err
     assert "Gather" in error and error.count("\n") == 1
     assert "; inputs are random, of seed 3, 'index' from " in error and error.endswith(": --input gives others\n")

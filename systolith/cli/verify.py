@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from rich.table import Table
 
-from systolith.commands.tables import show
 from systolith.config import Config
+from systolith.console.tables import show
 
 __all__ = ["show_tools", "verify_config"]
 

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from systolith.commands.terminal import printable
+from systolith.console.terminal import printable
 from systolith.network import HostNode
 
 __all__ = ["host_table", "layer_table", "percent", "show"]

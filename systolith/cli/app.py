@@ -13,8 +13,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from systolith.commands.terminal import printable
 from systolith.config import PRESETS, load_config
+from systolith.console.terminal import printable
 from systolith.errors import SystolithError
 
 __all__ = ["app", "main"]
@@ -87,7 +87,7 @@ def compile_model(
     strict: Annotated[bool, typer.Option("--strict", help="refuse a model with nodes that need the host")] = False,
 ) -> None:
     """Compile an ONNX model to a program file. Nodes that the accelerator cannot run stay on the host."""
-    from systolith.commands.build import compile_file
+    from systolith.cli.compile import compile_file
 
     if output is None and emit is None:
         raise SystolithError("Compile must be told what to make: --output FILE or --emit LEVEL")
@@ -108,7 +108,7 @@ def quantize(
     per_tensor: Annotated[bool, typer.Option("--per-tensor", help="one scale for all weights of a layer")] = False,
 ) -> None:
     """Quantize a float ONNX model to int8 (QDQ) with calibration samples."""
-    from systolith.commands.quantize import Settings, quantize_file
+    from systolith.cli.quantize import Settings, quantize_file
 
     quantize_file(model, output, calibration, labels, Settings(activations, method, not per_tensor))
 
@@ -129,7 +129,7 @@ def run(
     seed: Seed = 1,
 ) -> None:
     """Run a program on a backend."""
-    from systolith.commands.execute import Files, run_file
+    from systolith.cli.run import Files, run_file
 
     files = Files(source, inputs, output, report, waves)
     if not run_file(files, load_config(config), backend, check, batch, seed):
@@ -144,7 +144,7 @@ def verify(
     bench: Annotated[str | None, typer.Option(help="only this testbench")] = None,
 ) -> None:
     """Run the cocotb testbenches on a configuration."""
-    from systolith.commands.check import verify_config
+    from systolith.cli.verify import verify_config
 
     if not verify_config(config, load_config(config), range(seed, seed + runs), bench):
         raise typer.Exit(1)
@@ -189,7 +189,7 @@ def demo(
 @app.command()
 def doctor() -> None:
     """Show each tool that is needed, its version and where it was found."""
-    from systolith.commands.check import show_tools
+    from systolith.cli.verify import show_tools
 
     if not show_tools():
         raise typer.Exit(1)
@@ -198,8 +198,8 @@ def doctor() -> None:
 @app.command(hidden=True)
 def docs(output: Annotated[Path, typer.Option("--output", "-o", help="folder")] = Path("docs")) -> None:
     """Write the reference pages that are made from the definitions."""
-    from systolith.pages import pages
-    from systolith.whole_files import write_whole
+    from systolith.docs_pages import pages
+    from systolith.file_io import write_whole
 
     for name, text in pages().items():
         write_whole(output / name, text.encode())

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from systolith import network
-from systolith.commands.outputs import check_outputs
-from systolith.commands.tables import host_table, layer_table, show
-from systolith.commands.terminal import say
+from systolith.cli.outputs import check_outputs
 from systolith.config import Config
+from systolith.console.tables import host_table, layer_table, show
+from systolith.console.terminal import say
 from systolith.errors import SystolithError
+from systolith.file_io import write_whole
 from systolith.network import HostPart, Network
 from systolith.program import Program
-from systolith.whole_files import write_whole
 
 if TYPE_CHECKING:
     from systolith.sim.compare.outputs import Check

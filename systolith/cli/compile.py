@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from systolith import network
-from systolith.commands.outputs import check_outputs
-from systolith.commands.tables import host_table, percent, show
-from systolith.commands.terminal import say
+from systolith.cli.outputs import check_outputs
 from systolith.config import Config
+from systolith.console.tables import host_table, percent, show
+from systolith.console.terminal import say
 from systolith.errors import SystolithError
 from systolith.isa import INSTRUCTION_BYTES
 from systolith.network import HostPart, Network

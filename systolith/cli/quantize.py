@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from systolith.commands.outputs import check_outputs
+from systolith.cli.outputs import check_outputs
 from systolith.errors import SystolithError
-from systolith.whole_files import write_whole
+from systolith.file_io import write_whole
 
 if TYPE_CHECKING:
     from onnx import ModelProto
