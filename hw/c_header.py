@@ -3,6 +3,7 @@
 C99, nothing but <assert.h> and <stdint.h>. Encoders assert that values fit, so NDEBUG takes the checks out.
 """
 
+import re
 import struct
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -17,6 +18,9 @@ HEADER_FIELDS = ("magic", "version", "sections", "fingerprint", "array", "scratc
 SECTION_FIELDS = ("kind", "crc32", "offset", "size")
 TENSOR_FIELDS = ("direction", "types", "layout", "rank", "zero_point", "scale", "region", "offset", "reserved",
                  "dims", "shape", "order")  # fmt: skip
+
+ENUMERATIONS = (isa.LoadTarget, isa.SfuSource, isa.Reduction, isa.SecondOperand, isa.Error)
+"""What values of fields and of the register `error` mean."""
 
 PROLOGUE = """\
 /* Made by `systolith generate`, for configuration "{name}" alone: see SYSTOLITH_FINGERPRINT. */
@@ -116,9 +120,16 @@ def _registers() -> str:
 def _numbers() -> str:
     lines = [_define(f"{kind.__name__.upper()}_{item.name}", item.value)
              for kind in (isa.Opcode, isa.Unit, isa.Region) for item in kind]  # fmt: skip
-    lines += [_define(f"ERROR_{name}", code, doc) for code, (name, doc) in isa.ERRORS.items()]
+    lines += [
+        _define(f"{_snake(kind.__name__)}_{item.name}", item.value, item.doc) for kind in ENUMERATIONS for item in kind
+    ]
     lines += [_define("INSTRUCTION_BYTES", isa.INSTRUCTION_BYTES)]
     return _section("Instructions: numbers", lines)
+
+
+def _snake(name: str) -> str:
+    """ "SfuSource" as SFU_SOURCE."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper()
 
 
 def _encoder(form: isa.Format) -> str:

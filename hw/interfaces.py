@@ -5,19 +5,22 @@ reads return data exactly `READ_LATENCY` cycles after the cycle in which the req
 `sync` domain (`rst`, active high), and stop starting anything new while `halt` is high.
 """
 
+from functools import reduce
+from operator import or_
+
+from amaranth.hdl import Const, signed, unsigned
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from systolith import isa
 from systolith.config import Config
+from systolith.isa import COUNT_BITS, EXTENT_BITS, STEP_BITS, UNITS
 
 __all__ = [
-    "ADDRESS_BITS",
     "INDEX_BITS",
     "POSITION_BITS",
     "READ_LATENCY",
-    "UNITS",
     "ErrorCode",
     "Fault",
     "Issued",
@@ -29,39 +32,33 @@ __all__ = [
     "UnitPort",
     "WriteBus",
     "fields_layout",
+    "has_value",
     "header",
     "payload",
+    "undefined_value",
 ]
 
 READ_LATENCY = 2
-UNITS = 6
-"""Bits of a token mask."""
 INDEX_BITS = 24
 """Bits of an instruction index."""
-ADDRESS_BITS = 18
-"""Bits of an address in activation SRAM."""
-POSITION_BITS = 22
-"""Holds any input row or column an instruction reaches: 14 bits of start, 12 + 8 of strides, 8 + 8 of dilation."""
+FARTHEST = (1 << EXTENT_BITS - 1) + (1 << COUNT_BITS + STEP_BITS) + (1 << 2 * STEP_BITS)
+"""No input row or column that an instruction reaches: a start, and counts times strides and dilations."""
+POSITION_BITS = 1 + FARTHEST.bit_length()
+"""Holds any input row or column that an instruction reaches."""
 
 
 class ErrorCode(enum.Enum, shape=8):
-    """Codes of `systolith.isa.ERRORS`."""
+    """The numbers of `systolith.isa.Error`, as the register `error` has them."""
 
-    NONE = 0
-    OPCODE = 1
-    OPERAND = 2
-    SRAM_RANGE = 3
-    REGION_RANGE = 4
-    AXI_READ = 5
-    AXI_WRITE = 6
-    TOKEN_OVERFLOW = 7
-    WATCHDOG = 8
+    _ignore_ = ["error"]
+    for error in isa.Error:
+        vars()[error.name] = error.value
 
 
 class Issued(data.Struct):
     """An instruction on its way to a unit: its 128 bits, and its index in the program."""
 
-    word: 128
+    word: 8 * isa.INSTRUCTION_BYTES
     index: INDEX_BITS
 
 
@@ -74,8 +71,6 @@ class Fault(data.Struct):
 
 def fields_layout(form: isa.Format) -> data.StructLayout:
     """The payload fields of an instruction format as an Amaranth layout, from its first bit up."""
-    from amaranth.hdl import signed, unsigned
-
     return data.StructLayout({f.name: signed(f.bits) if f.signed else unsigned(f.bits) for f in form.fields})
 
 
@@ -83,6 +78,20 @@ def payload(form: isa.Format, word):
     """View the 128 bits of an instruction as the payload of `form`: `payload(EXECUTE, issued.word).rows`."""
     layout = fields_layout(form)
     return data.View(layout, word[form.start : form.start + layout.size])
+
+
+def has_value(field, value: int):
+    """Whether a field has this value; of one bit it is the field itself, or its inverse."""
+    if len(field) > 1:
+        return field == value
+    return field if value else ~field
+
+
+def undefined_value(form: isa.Format, name: str, field):
+    """Whether a field has a value that its format does not define."""
+    values = form[name].values or range(1 << len(field))
+    others = [value for value in range(1 << len(field)) if value not in set(values)]
+    return reduce(or_, [field == value for value in others] or [Const(0)])
 
 
 def header(word):

@@ -6,7 +6,7 @@
 from collections.abc import Iterable, Sequence
 
 from systolith import isa, registers
-from systolith.isa import CONFIG_FORMATS, ERRORS, FORMATS, GROUP, HEADER, Format
+from systolith.isa import CONFIG_FORMATS, FORMATS, GROUP, HEADER, Format
 
 __all__ = ["isa_page", "pages", "registers_page"]
 
@@ -49,7 +49,7 @@ def isa_page() -> str:
             "",
             *isa.ERROR_ORDER,
             "",
-            *_table(("code", "name", "meaning"), ((str(code), f"`{n}`", doc) for code, (n, doc) in ERRORS.items())),
+            *_table(("code", "name", "meaning"), ((str(e.value), f"`{e.name}`", e.doc) for e in isa.Error)),
             "",
         ]
     )
@@ -102,9 +102,16 @@ def _fields(fields: Iterable[isa.Field], position: int) -> list[str]:
     rows = []
     for f in fields:
         last = position + f.bits - 1
-        rows.append((f"{last}:{position}" if f.bits > 1 else str(last), f"`{f.name}`", f"{f.low} to {f.high}", f.doc))
+        rows.append(
+            (f"{last}:{position}" if f.bits > 1 else str(last), f"`{f.name}`", f"{f.low} to {f.high}", _meaning(f))
+        )
         position += f.bits
     return _table(("bits", "field", "values", "meaning"), rows)
+
+
+def _meaning(field: isa.Field) -> str:
+    values = ", ".join(f"{item.value} {item.doc}" for item in field.values or ())
+    return f"{field.doc}: {values}" if values else field.doc
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

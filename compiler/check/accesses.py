@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from systolith.compiler.check.cells import (
     ADDRESSES,
     OFFSETS,
-    QUEUES,
     WEIGHT_STAGE,
     Cells,
     bytes_of,
@@ -28,14 +27,14 @@ from systolith.compiler.check.cells import (
 from systolith.compiler.check.sfu import sfu_cells
 from systolith.config import Config
 from systolith.errors import SystolithError
-from systolith.isa import Instruction, Opcode, Region, Unit
+from systolith.isa import UNITS, Instruction, Opcode, Region, Unit
 
 __all__ = ["touched_cells"]
 
 
 def touched_cells(program: list[Instruction], config: Config, regions: Mapping[Region, int]) -> Iterator[list[Cells]]:
     """For each instruction what it touches. Constants are known as "group.field"."""
-    constants: list[dict[str, int]] = [defaultdict(int) for _ in range(QUEUES)]
+    constants: list[dict[str, int]] = [defaultdict(int) for _ in range(UNITS)]
     kinds = {
         "LOAD.W": _load_weights,
         "LOAD.A": _load_activations,

@@ -14,17 +14,15 @@ from numpy.typing import NDArray
 
 from systolith.config import Config
 from systolith.errors import SystolithError
-from systolith.isa import Region
+from systolith.isa import ADDRESS_BITS, OFFSET_BITS, UNITS, Region
 
-__all__ = ["ADDRESSES", "OFFSETS", "QUEUES", "WEIGHT_STAGE", "Cells", "bytes_of", "check_half", "check_most",
+__all__ = ["ADDRESSES", "OFFSETS", "WEIGHT_STAGE", "Cells", "bytes_of", "check_half", "check_most",
            "check_positive", "check_region", "check_sram", "grid", "positions", "span"]  # fmt: skip
 
-QUEUES = 6
-"""Units with a queue."""
-WEIGHT_STAGE = QUEUES
+WEIGHT_STAGE = UNITS
 """Index of EXECUTE's weight stage among the starters; the others are units."""
-ADDRESSES = 1 << 18
-OFFSETS = 1 << 32
+ADDRESSES = 1 << ADDRESS_BITS
+OFFSETS = 1 << OFFSET_BITS
 MOST = 1 << 24
 """Cells of one instruction, so often as it touches them; the largest SRAMs have 2^18 words."""
 

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.compiler.check.accesses import touched_cells
-from systolith.compiler.check.cells import QUEUES, WEIGHT_STAGE, Cells
+from systolith.compiler.check.cells import WEIGHT_STAGE, Cells
 from systolith.compiler.check.sfu import Drains
 from systolith.config import Config
 from systolith.errors import SystolithError
-from systolith.isa import Instruction, Opcode, Region, Unit, decode_program
+from systolith.isa import UNITS, Instruction, Opcode, Region, Unit, decode_program
 
 __all__ = ["check"]
 
@@ -78,7 +78,7 @@ def _match_tokens(program: list[Instruction]) -> list[dict[int, int]]:
 
 def _check_deadlock(program: list[Instruction], config: Config) -> None:
     """Run with counters and bounded queues, each instruction in no time: if nobody can go on, it is a deadlock."""
-    queues = [deque() for _ in range(QUEUES)]
+    queues = [deque() for _ in range(UNITS)]
     tokens: dict[tuple[int, int], int] = defaultdict(int)
     position, moved = 0, True
     while position < len(program) - 1 or any(queues):
@@ -113,9 +113,9 @@ def _clocks(program: list[Instruction], takes: list[dict[int, int]]):
     """
     known: list[dict[int, list[int]]] = [{} for _ in program]
     retired: list[list[int]] = [[] for _ in program]
-    started = [[-1] * QUEUES for _ in range(QUEUES + 1)]
-    fenced = [-1] * QUEUES
-    queues = [deque(i for i, instruction in enumerate(program) if instruction.unit == unit) for unit in range(QUEUES)]
+    started = [[-1] * UNITS for _ in range(UNITS + 1)]
+    fenced = [-1] * UNITS
+    queues = [deque(i for i, instruction in enumerate(program) if instruction.unit == unit) for unit in range(UNITS)]
     fences = [i for i, instruction in enumerate(program) if instruction.form.opcode == Opcode.FENCE]
     begin = 0
     for stop in (*fences, len(program)):
@@ -127,7 +127,7 @@ def _clocks(program: list[Instruction], takes: list[dict[int, int]]):
                     _start(queue.popleft(), unit, takes, started, fenced, known, retired)
                     moved = True
         for i in range(begin, stop):
-            if program[i].unit < QUEUES:
+            if program[i].unit < UNITS:
                 fenced[program[i].unit] = i
         begin = stop
     return known, retired
@@ -196,7 +196,7 @@ class _Races:
 
 
 def _units(mask: int) -> list[int]:
-    return [unit for unit in range(QUEUES) if mask >> unit & 1]
+    return [unit for unit in range(UNITS) if mask >> unit & 1]
 
 
 def _name(unit: int) -> str:

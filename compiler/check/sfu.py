@@ -15,12 +15,9 @@ from systolith.compiler.check.cells import (
 )
 from systolith.config import Config
 from systolith.errors import SystolithError
-from systolith.isa import Instruction, Unit
+from systolith.isa import Instruction, Reduction, SecondOperand, SfuSource, Unit
 
 __all__ = ["Drains", "sfu_cells"]
-
-ACCUMULATORS, ACTIVATIONS, DEPTHWISE = 0, 1, 2
-ADD, MULTIPLY = 1, 2
 
 
 def sfu_cells(i: Instruction, c, config: Config, _, where: str) -> list[Cells]:
@@ -28,7 +25,7 @@ def sfu_cells(i: Instruction, c, config: Config, _, where: str) -> list[Cells]:
     check_positive(where, rows=i["rows"], cols=i["cols"], col_stride=c["output.col_stride"])
     check_positive(where, kernel_y=c["window.kernel_y"], kernel_x=c["window.kernel_x"])
     _check_mode(i, config, where)
-    _check_limits(c, ["output", "add"] if i["second"] == ADD else ["output"], where)
+    _check_limits(c, ["output", "add"] if i["second"] == SecondOperand.ADD else ["output"], where)
     param = check_sram(where, np.array([i["param"]]), config.param_depth, "parameter")
     written = grid(where, i["dst"], (i["rows"], c["output.row_stride"]), (i["cols"], c["output.col_stride"]))
     written = check_sram(where, written, config.act_depth, "activation")
@@ -38,9 +35,9 @@ def sfu_cells(i: Instruction, c, config: Config, _, where: str) -> list[Cells]:
         *_source(i, c, config, where),
     ]
     check_most(where, i["rows"] * i["cols"] * c["window.kernel_y"] * c["window.kernel_x"])
-    if i["memory"] == ACTIVATIONS:
+    if i["memory"] == SfuSource.ACTIVATIONS:
         _check_in_place(i, _windows(i, c), written, where)
-    if i["second"]:
+    if i["second"] != SecondOperand.NONE:
         second = grid(where, i["operand"], (i["rows"], c["operand.row_stride"]), (i["cols"], c["operand.col_step"]))
         second = check_sram(where, second, config.act_depth, "activation")
         _check_in_place(i, second[:, None], written, where)
@@ -74,9 +71,10 @@ class Drains:
 
 
 def _check_mode(i: Instruction, config: Config, where: str) -> None:
-    if i["memory"] > (DEPTHWISE if config.dw_taps else ACTIVATIONS):
+    if i["memory"] not in set(SfuSource) - (set() if config.dw_taps else {SfuSource.DEPTHWISE}):
         raise SystolithError(f"{where} must have a memory that exists, not {i['memory']}")
-    if i["second"] > MULTIPLY or (i["second"] == MULTIPLY and (i["memory"] != ACTIVATIONS or i["reduce"])):
+    maximum = i["memory"] == SfuSource.ACTIVATIONS and i["reduce"] == Reduction.MAXIMUM
+    if i["second"] not in set(SecondOperand) or (i["second"] == SecondOperand.MULTIPLY and not maximum):
         raise SystolithError(
             f"{where} must have no second operand, add, or multiply with a maximum of activations, "
             f"not second {i['second']} with memory {i['memory']} and reduce {i['reduce']}"
@@ -97,10 +95,10 @@ def _source(i: Instruction, c, config: Config, where: str) -> list[Cells]:
     cells = ((i["source"] + y[:, None] * c["input.row_stride"] + x) % ADDRESSES).ravel()
     if not len(cells):
         return []
-    if i["memory"] == ACTIVATIONS:
+    if i["memory"] == SfuSource.ACTIVATIONS:
         return [Cells("activation SRAM", False, check_sram(where, cells, config.act_depth, "activation"), Unit.SFU)]
-    name = "accumulators" if i["memory"] == ACCUMULATORS else "depthwise accumulators"
-    depth = config.acc_depth if i["memory"] == ACCUMULATORS else config.dw_depth
+    name = "accumulators" if i["memory"] == SfuSource.ACCUMULATORS else "depthwise accumulators"
+    depth = config.acc_depth if i["memory"] == SfuSource.ACCUMULATORS else config.dw_depth
     half = check_half(where, int(cells.min()), int(cells.max()), depth)
     return [Cells(name, False, np.array([half]), Unit.SFU)]
 

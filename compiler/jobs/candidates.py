@@ -11,11 +11,12 @@ from systolith.compiler.jobs.sfu import map_job
 from systolith.compiler.layout.layout import Strides
 from systolith.config import Config
 from systolith.errors import SystolithError
+from systolith.isa import form
 
 __all__ = ["candidates"]
 
-MAX_STEP = 1 << 12
-"""Bytes from one window of a load to the next stay below."""
+MAX_STEP = form("CONFIG.LOAD_A.window")["step"].high
+"""Most bytes from one window of a load to the next."""
 
 
 def candidates(graph: Graph, index: int, config: Config, resident: bool) -> list[Job]:
@@ -40,7 +41,7 @@ def _thinned(job: Job, config: Config) -> list[Job]:
     (stride_y, stride_x), source = job.stride, job.source
     single = job.kernel == (1, 1) and job.stride != (1, 1) and job.pad == (0, 0)
     inside = (job.rows - 1) * stride_y < job.height and (job.cols - 1) * stride_x < job.width
-    if not single or not inside or stride_x * config.array >= MAX_STEP:
+    if not single or not inside or stride_x * config.array > MAX_STEP:
         return []
     strides = Strides(source.image, source.block, source.row * stride_y, source.column * stride_x)
     return [replace(job, height=job.rows, width=job.cols, stride=(1, 1), dilation=(1, 1), source=strides)]

@@ -13,14 +13,13 @@ from systolith.compiler.ir.graph import Conv, Graph, Map, Window
 from systolith.compiler.layout.layout import Strides, layout_of
 from systolith.config import Config
 from systolith.errors import SystolithError, UnsupportedError
-from systolith.isa import Unit
+from systolith.isa import EXTENT_BITS, STEP_BITS, SecondOperand, Unit
 
 __all__ = ["Box", "Gather", "Job", "Operand", "Pass", "check_window", "input_strides", "is_small", "operand_of"]
 
-ADD, MULTIPLY = 1, 2
-LARGEST_STEP = 255
+LARGEST_STEP = (1 << STEP_BITS) - 1
 """Largest kernel, stride and dilation of an instruction."""
-LARGEST_PAD = (1 << 13) - 1
+LARGEST_PAD = (1 << EXTENT_BITS - 1) - 1
 """Farthest that a window may begin, or a tile lie, outside the input."""
 
 
@@ -67,7 +66,7 @@ class Operand:
     """The second operand of the SFU: the ISA's `second`, and its layout, with 0 where one word serves all rows or all
     columns."""
 
-    second: int
+    second: SecondOperand
     name: str
     strides: Strides
 
@@ -173,7 +172,7 @@ def operand_of(graph: Graph, layer: Conv | Map, array: int) -> Operand | None:
     strides = _neighbours(graph, layer, second.operand, array)
     _, _, height, width = graph.values[second.operand].dims
     row, column = (strides.row if height > 1 else 0), (strides.column if width > 1 else 0)
-    mode = MULTIPLY if multiply else ADD
+    mode = SecondOperand.MULTIPLY if multiply else SecondOperand.ADD
     return Operand(mode, second.operand, Strides(strides.image, strides.block, row, column))
 
 

@@ -9,9 +9,11 @@ from systolith.compiler.ir.graph import Conv, Graph
 from systolith.compiler.jobs.array import made_size, weight_tiles
 from systolith.compiler.jobs.job import Gather, Job, Pass, check_window, operand_of
 from systolith.compiler.layout.layout import Strides, blocks_of, layout_of, root_of
-from systolith.isa import Unit
+from systolith.isa import Unit, form
 
 __all__ = ["packed", "packings"]
+
+LOAD, SOURCE, WINDOW = form("LOAD.A"), form("CONFIG.LOAD_A.source"), form("CONFIG.LOAD_A.window")
 
 
 def packings(graph: Graph, index: int, layer: Conv, array: int) -> list[Job]:
@@ -21,8 +23,8 @@ def packings(graph: Graph, index: int, layer: Conv, array: int) -> list[Job]:
     readers = sum(root_of(graph, name) == layer.input for name in read)
     _, channels, height, width = graph.values[layer.input].dims
     top, left, bottom, right = layer.pads
-    fits = top + height + bottom < 1 << 13 and (left + width + right) * channels < 1 << 15  # y0 and x0 of LOAD.A
-    fits = fits and layer.stride[0] < 1 << 6 and layer.stride[1] * channels < 1 << 12
+    fits = top + height + bottom <= LOAD["y0"].high and (left + width + right) * channels <= LOAD["x0"].high
+    fits = fits and layer.stride[0] <= SOURCE["row_step"].high and layer.stride[1] * channels <= WINDOW["step"].high
     if layer.groups > 1 or layer.input not in inputs or readers != 1 or not fits or channels >= array:
         return []
     by_rows = [packed(graph, index, layer, array, rows=True)] if layer.weights.shape[3] > 1 else []

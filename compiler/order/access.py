@@ -14,7 +14,7 @@ import numpy as np
 from systolith.compiler.plan.placement import ALIGN
 from systolith.compiler.schedule.step import Step
 from systolith.config import Config
-from systolith.isa import Region, Unit
+from systolith.isa import LoadTarget, Region, SecondOperand, SfuSource, Unit
 
 __all__ = ["STAGE_WEIGHTS", "UNIT_OF", "Access", "accesses"]
 
@@ -56,7 +56,7 @@ def accesses(step: Step, config: Config) -> list[Access]:
 
 
 def _load_weights(f: Mapping[str, int], _, config: Config) -> list[Access]:
-    if f["target"]:
+    if f["target"] == LoadTarget.PARAMETERS:
         return [Access("parameters", True, f["sram"] // 8, ((-(-f["words"] // 8), 1),))]
     return [Access(STAGE_WEIGHTS, True, f["sram"], ((f["words"], 1),))]
 
@@ -97,14 +97,14 @@ def _depthwise(f: Mapping[str, int], constants, config: Config) -> list[Access]:
 
 def _sfu(f: Mapping[str, int], constants, config: Config) -> list[Access]:
     o, i = constants["CONFIG.SFU.output"], constants["CONFIG.SFU.input"]
-    if f["memory"] == 1:
+    if f["memory"] == SfuSource.ACTIVATIONS:
         source = Access("activations", False, f["source"], ((i["height"], i["row_stride"]), (i["width"], 1)))
-    elif f["memory"] == 0:
+    elif f["memory"] == SfuSource.ACCUMULATORS:
         source = Access("accumulators", False, f["source"] // config.acc_half, ((1, 1),))
     else:
         source = Access("depthwise accumulators", False, f["source"] // config.dw_half, ((1, 1),))
     found = [source, Access("parameters", False, f["param"], ((1, 1),))]
-    if f["second"]:
+    if f["second"] != SecondOperand.NONE:
         c = constants["CONFIG.SFU.operand"]
         rows = (f["rows"] if c["row_stride"] else 1), c["row_stride"]
         cols = (f["cols"] if c["col_step"] else 1), c["col_step"]

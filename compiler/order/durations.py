@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from systolith.compiler.jobs import depthwise
 from systolith.config import Config
-from systolith.isa import Unit
+from systolith.isa import SecondOperand, SfuSource, Unit
 
 __all__ = ["READ_LATENCY", "cycles", "latency", "starved", "tile_cycles"]
 
@@ -15,8 +15,6 @@ DEPTHWISE_LATENCY = 19
 EXECUTE_LATENCY = 16
 """Cycles from the token to the retirement beyond the work, as the RTL shows them with the standard memory; for EXECUTE,
 beyond the two diagonals of the array."""
-ACTIVATIONS = 1
-"""`memory` of an SFU instruction that reads activations."""
 
 
 def cycles(unit: Unit, f: Mapping[str, int], c: Mapping[str, int], config: Config) -> int:
@@ -66,7 +64,7 @@ def _depthwise(f: Mapping[str, int], c: Mapping[str, int], config: Config) -> in
 
 def _sfu(f: Mapping[str, int], c: Mapping[str, int], config: Config) -> int:
     reads = c["window.kernel_y"] * c["window.kernel_x"]
-    if f["memory"] == ACTIVATIONS and f["second"]:
+    if f["memory"] == SfuSource.ACTIVATIONS and f["second"] != SecondOperand.NONE:
         reads += 1
     return f["rows"] * f["cols"] * reads * config.array // config.sfu_lanes + 1
 

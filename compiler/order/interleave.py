@@ -15,7 +15,7 @@ from systolith.compiler.order.conflicts import NEVER, before, chains
 from systolith.compiler.order.durations import cycles, latency, starved, tile_cycles
 from systolith.compiler.schedule.step import Step
 from systolith.config import Config
-from systolith.isa import Unit
+from systolith.isa import SfuSource, Unit
 
 __all__ = ["gain", "interleave"]
 
@@ -190,7 +190,8 @@ def _constants(step: Step) -> dict[str, int]:
 def _moved(step: Step, half: int, config: Config) -> Step:
     """A step with its sums in a half of the accumulators."""
     if step.name == "SFU":
-        name, size = "source", {0: config.acc_half, 2: config.dw_half}.get(step.fields["memory"])
+        sizes: dict[int, int] = {SfuSource.ACCUMULATORS: config.acc_half, SfuSource.DEPTHWISE: config.dw_half}
+        name, size = "source", sizes.get(step.fields["memory"])
     else:
         name, size = "acc", {"EXECUTE": config.acc_half, "DEPTHWISE": config.dw_half}.get(step.name)
     if size is None:

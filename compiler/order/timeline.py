@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 
 from systolith.compiler.order.durations import READ_LATENCY, cycles, latency, starved, tile_cycles
 from systolith.config import Config
-from systolith.isa import Instruction, Opcode, Unit
+from systolith.isa import UNITS, Instruction, Opcode, Unit
 
 __all__ = ["Timeline", "estimate"]
 
 LATER = 1 << 60
-QUEUES = 6
-"""Units with a queue."""
 START = 90
 """Cycles from the start register to the first instruction in a queue."""
 WEIGHTS_AHEAD = 4
@@ -47,9 +45,9 @@ class _Machine:
     def __init__(self, program: Sequence[Instruction], config: Config):
         self.program, self.config = program, config
         self.constants = self._constants_of()
-        self.queues: list[deque[int]] = [deque() for _ in range(QUEUES)]
+        self.queues: list[deque[int]] = [deque() for _ in range(UNITS)]
         self.tokens: dict[tuple[int, int], deque[int]] = defaultdict(deque)
-        self.free = [0] * QUEUES
+        self.free = [0] * UNITS
         self.rows_free = self.drained = self.weighed = self.settled = self.tile = 0
         self.active: dict[int, list[tuple[int, int]]] = {Unit.LOAD_W: [], Unit.LOAD_A: []}
         self.bus_busy, self.turn = False, Unit.LOAD_W
@@ -101,7 +99,7 @@ class _Machine:
             return
         index = queue[0]
         instruction = self.program[index]
-        givers = [giver for giver in range(QUEUES) if instruction.wait >> giver & 1]
+        givers = [giver for giver in range(UNITS) if instruction.wait >> giver & 1]
         if not all(self.tokens[giver, unit] for giver in givers):
             return
         given = {giver: self.tokens[giver, unit].popleft() for giver in givers}
@@ -125,7 +123,7 @@ class _Machine:
     def _finish(self, index: int, now: int) -> None:
         instruction = self.program[index]
         self.timeline.end[index] = now
-        for taker in range(QUEUES):
+        for taker in range(UNITS):
             if instruction.signal >> taker & 1:
                 self.tokens[instruction.unit, taker].append(now)
                 self._try(taker, now)

@@ -17,11 +17,10 @@ import numpy as np
 from systolith.compiler.order.access import STAGE_WEIGHTS, UNIT_OF, accesses
 from systolith.compiler.schedule.step import Step
 from systolith.config import Config
-from systolith.isa import Unit
+from systolith.isa import UNITS, Unit
 
 __all__ = ["Tokens", "synchronize"]
 
-UNITS = len(UNIT_OF)
 NEVER = -1
 Edges = list[dict[int, int]]
 """For each step: unit -> index of that unit's step to wait for."""

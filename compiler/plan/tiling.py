@@ -16,14 +16,14 @@ from systolith.compiler.jobs.job import Box, Job
 from systolith.compiler.plan.cost import Costs, Shape, costs
 from systolith.config import Config
 from systolith.errors import UnsupportedError
-from systolith.isa import Unit
+from systolith.isa import COUNT_BITS, EXTENT_BITS, STEP_BITS, Unit
 
 __all__ = ["MAX_COUNT", "Keep", "Plan", "Room", "Span", "choose_plan", "input_span", "split_kernel", "whole"]
 
-MAX_COUNT = 4095
+MAX_COUNT = (1 << COUNT_BITS) - 1
 """Largest rows, cols and blocks of an instruction."""
-MAX_KERNEL = 255
-MAX_EXTENT = (1 << 14) - 1
+MAX_KERNEL = (1 << STEP_BITS) - 1
+MAX_EXTENT = (1 << EXTENT_BITS) - 1
 """Largest height and width of an instruction's input."""
 MAX_STEPS = 1 << 20
 """Most EXECUTEs, or tiles of the SFU alone, of a layer: compiling takes a minute for each 10^5 of them."""

@@ -11,7 +11,7 @@ from systolith.compiler.plan.placement import Ring, aligned
 from systolith.compiler.schedule.pack_weights import pack_parameter, pack_parameters, pack_weights
 from systolith.compiler.schedule.step import Step
 from systolith.config import Config
-from systolith.isa import Region, Unit
+from systolith.isa import LoadTarget, Region, Unit
 
 __all__ = ["Streams"]
 
@@ -46,7 +46,7 @@ class Streams:
         if address is None:
             address = self.weights.take(key, words)
             offset = self._offset(key, lambda: pack_weights(job, block, box))
-            yield _load(job.index, offset, address, words, target=0)
+            yield _load(job.index, offset, address, words, LoadTarget.WEIGHTS)
         return address
 
     def load_channels(self, job: Job, layer: Conv, block: int):
@@ -70,7 +70,7 @@ class Streams:
         address = self.params.find(key)
         if address is None:
             address = self.params.take(key, count)
-            yield _load(layer, offset, 8 * address, 8 * count, target=1)
+            yield _load(layer, offset, 8 * address, 8 * count, LoadTarget.PARAMETERS)
         return address
 
     def _offset(self, key, content) -> int:
@@ -82,6 +82,6 @@ class Streams:
         return self.offsets[key]
 
 
-def _load(layer: int, offset: int, sram: int, words: int, target: int) -> Step:
+def _load(layer: int, offset: int, sram: int, words: int, target: LoadTarget) -> Step:
     fields = {"region": Region.WEIGHTS, "offset": offset, "sram": sram, "words": words, "target": target}
     return Step("LOAD.W", fields, {}, layer)

@@ -22,7 +22,7 @@ from systolith.compiler.schedule.outputs import Finish, Part, Second, Source, Ti
 from systolith.compiler.schedule.staging import staging
 from systolith.compiler.schedule.step import Step
 from systolith.config import Config
-from systolith.isa import Unit
+from systolith.isa import SfuSource, Unit
 
 __all__ = ["schedule"]
 
@@ -79,7 +79,7 @@ class _Layer:
         buffer = yield from self._input(tile, whole(self.job), (block, 1), reach, spans)
         rows, columns = spans
         return Source(
-            Source.ACTIVATIONS,
+            SfuSource.ACTIVATIONS,
             buffer.address(block, rows.first, columns.first),
             (rows.end - rows.first, columns.end - columns.first),
             buffer.row,
@@ -101,7 +101,7 @@ class _Layer:
                 yield execute(job, tile, box, spans, (buffer.row, buffer.block), act, weight, acc, number > 0)
             else:
                 yield depthwise(job, tile, spans, buffer.row, act, weight, acc)
-        memory = Source.ACCUMULATORS if array else Source.DEPTHWISE
+        memory = SfuSource.ACCUMULATORS if array else SfuSource.DEPTHWISE
         return Source(memory, acc, (tile.rows, tile.cols), tile.cols, (0, 0))
 
     def _parts(self, tile: Tile, block: int) -> Iterator[Step | Part]:

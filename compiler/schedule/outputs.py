@@ -8,11 +8,11 @@ from systolith.compiler.jobs.job import Job
 from systolith.compiler.plan.placement import Place, Ring
 from systolith.compiler.plan.tiling import MAX_COUNT
 from systolith.compiler.schedule.step import Step
+from systolith.isa import ADDRESS_BITS, Reduction, SecondOperand, SfuSource
 
 __all__ = ["Finish", "Part", "Second", "Source", "Tile"]
 
-SUM = 1
-ADDRESS_MASK = (1 << 18) - 1
+ADDRESS_MASK = (1 << ADDRESS_BITS) - 1
 Part = tuple[int, int, int, int, int]
 """First row, rows, first column, columns of a tile, and its word of parameter SRAM."""
 
@@ -30,25 +30,21 @@ class Tile:
 
 @dataclass(frozen=True)
 class Source:
-    """What the SFU reads: `memory` as in the ISA, the address of the first position there is, how many rows and columns
+    """What the SFU reads: from which `memory`, the address of the first position there is, how many rows and columns
     there are, and where the window of the first output begins relative to it."""
 
-    memory: int
+    memory: SfuSource
     address: int
     size: tuple[int, int]
     row: int
     start: tuple[int, int]
 
-    ACCUMULATORS = 0
-    ACTIVATIONS = 1
-    DEPTHWISE = 2
-
 
 @dataclass(frozen=True)
 class Second:
-    """The second operand of a tile: the ISA's `second`, first word, and words from one row or column to the next."""
+    """The second operand of a tile: what is done with it, first word, and words from one row or column to the next."""
 
-    second: int
+    second: SecondOperand
     address: int
     row: int
     column: int
@@ -62,7 +58,7 @@ class Finish:
         self.constants, self.window = _constants(job.layer), _window(job)
         self.table = None if job.layer.table is None else job.layer.table.tobytes()
         average = isinstance(job.layer, Map) and job.layer.reduce == "average"
-        self.reduce = SUM if average else 0
+        self.reduce = Reduction.SUM if average else Reduction.MAXIMUM
 
     def steps(
         self, tile: Tile, block: int, source: Source, second: Second | None, parts: Iterable[Step | Part]
@@ -92,7 +88,7 @@ class Finish:
                 "row_stride": source.row,
                 "y0": source.start[0] + y * self.window["stride_y"],
                 "x0": source.start[1] + x * self.window["stride_x"],
-                "pad": self.job.pad_value if source.memory == Source.ACTIVATIONS else 0,
+                "pad": self.job.pad_value if source.memory == SfuSource.ACTIVATIONS else 0,
             },
             "CONFIG.SFU.window": self.window,
         }
@@ -104,7 +100,7 @@ class Finish:
         fields = {
             "memory": source.memory,
             "reduce": self.reduce,
-            "second": second.second if second else 0,
+            "second": second.second if second else SecondOperand.NONE,
             "drain": 0,
             "source": source.address & ADDRESS_MASK,
             "operand": second.address + y * second.row + x * second.column if second else 0,

@@ -7,8 +7,8 @@ from amaranth.lib.wiring import In, Out
 from systolith.config import Config
 from systolith.hw.control.registers import ErrorReport, Status
 from systolith.hw.control.tokens import queued
-from systolith.hw.interfaces import INDEX_BITS, UNITS, ErrorCode, Fault
-from systolith.isa import Unit
+from systolith.hw.interfaces import INDEX_BITS, ErrorCode, Fault
+from systolith.isa import UNITS, Unit
 
 __all__ = ["RESET_CYCLES", "Supervisor"]
 

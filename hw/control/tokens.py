@@ -11,8 +11,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from systolith.config import Config
-from systolith.hw.interfaces import INDEX_BITS, UNITS, TokenPort
-from systolith.isa import Unit
+from systolith.hw.interfaces import INDEX_BITS, TokenPort
+from systolith.isa import UNITS, Unit
 
 __all__ = ["Tokens", "queued"]
 

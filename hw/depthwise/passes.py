@@ -15,27 +15,18 @@ from systolith.config import Config
 from systolith.hw.array.accumulators import REPEAT
 from systolith.hw.depthwise.lane import LaneTap, line_length, window
 from systolith.hw.depthwise.walk import Pass
-from systolith.hw.interfaces import (
-    ADDRESS_BITS,
-    READ_LATENCY,
-    ErrorCode,
-    Issued,
-    SramRead,
-    TokenPort,
-    fields_layout,
-    header,
-    payload,
-)
+from systolith.hw.interfaces import READ_LATENCY, ErrorCode, Issued, SramRead, TokenPort, fields_layout, header, payload
 from systolith.hw.lib.decode import config_register, connect_start, is_form, packed
 from systolith.hw.lib.delay import delayed
 from systolith.hw.lib.retire import Started
 from systolith.hw.lib.stride_product import multiply
+from systolith.isa import ADDRESS_BITS
 
 __all__ = ["DepthwisePasses"]
 
 DEPTHWISE = isa.FORMATS[isa.Opcode.EXECUTE, isa.Unit.DEPTHWISE]
-INPUT = isa.CONFIG_FORMATS[isa.Unit.DEPTHWISE, 0]
-KERNEL = isa.CONFIG_FORMATS[isa.Unit.DEPTHWISE, 1]
+INPUT = isa.form("CONFIG.DEPTHWISE.input")
+KERNEL = isa.form("CONFIG.DEPTHWISE.kernel")
 LONGEST_STRIDE = 3
 """Words between two outputs up to which it is faster to read them all than to read each tap's own."""
 

@@ -10,8 +10,9 @@ from amaranth.lib.wiring import In, Out
 from systolith.config import Config
 from systolith.hw.array.accumulators import REPEAT, AccumulatorControl
 from systolith.hw.depthwise.lane import LATENCY, LaneStep
-from systolith.hw.interfaces import ADDRESS_BITS, INDEX_BITS, POSITION_BITS, READ_LATENCY, ErrorCode, Fault, SramRead
+from systolith.hw.interfaces import INDEX_BITS, POSITION_BITS, READ_LATENCY, ErrorCode, Fault, SramRead
 from systolith.hw.lib.delay import delayed
+from systolith.isa import ACC_BITS, ADDRESS_BITS, COUNT_BITS, EXTENT_BITS, STEP_BITS, VALUE_BITS
 
 __all__ = ["DepthwiseWalk", "Pass"]
 
@@ -28,20 +29,20 @@ class Pass(data.Struct):
     address: ADDRESS_BITS
     y: POSITION_BITS
     x: POSITION_BITS
-    step_x: 8
-    step_y: 8
+    step_x: STEP_BITS
+    step_y: STEP_BITS
     line_step: ADDRESS_BITS
     lead_x: 2
     lead_y: 2
     again_x: 2
     again_y: 2
-    rows: 12
-    cols: 12
+    rows: COUNT_BITS
+    cols: COUNT_BITS
     small: 1
-    height: 14
-    width: 14
-    zero_point: signed(8)
-    acc: 14
+    height: EXTENT_BITS
+    width: EXTENT_BITS
+    zero_point: signed(VALUE_BITS)
+    acc: ACC_BITS
     accumulate: 1
     last: 1
     index: INDEX_BITS

@@ -10,6 +10,7 @@ from amaranth.utils import exact_log2
 
 from systolith.config import Config
 from systolith.hw.interfaces import Regions
+from systolith.isa import OFFSET_BITS, REGION_BITS
 
 __all__ = ["Locate", "beat_bits"]
 
@@ -51,7 +52,7 @@ class Locate(wiring.Component):
 
     def __init__(self, config: Config, byte_bits: int, context):
         self.config, self.byte_bits, self.context = config, byte_bits, context
-        span = data.StructLayout({"region": 3, "offset": 32, "bytes": byte_bits, "context": context})
+        span = data.StructLayout({"region": REGION_BITS, "offset": OFFSET_BITS, "bytes": byte_bits, "context": context})
         found = data.StructLayout(
             {
                 "address": config.axi_addr_bits,
@@ -75,8 +76,8 @@ class Locate(wiring.Component):
         region = self.regions.table[span.p.region]
         valid = Signal()
         address = Signal(self.config.axi_addr_bits)
-        end = Signal(34)
-        limit = Signal(33)
+        end = Signal(OFFSET_BITS + 2)
+        limit = Signal(OFFSET_BITS + 1)
         count = Signal(self.byte_bits)
         context = Signal(self.context)
         advance = Signal()

@@ -17,8 +17,8 @@ from systolith.hw.lib.retire import connect_retired
 __all__ = ["LoadActivations"]
 
 LOAD = isa.FORMATS[isa.Opcode.LOAD, isa.Unit.LOAD_A]
-SOURCE = isa.CONFIG_FORMATS[isa.Unit.LOAD_A, 0]
-WINDOW = isa.CONFIG_FORMATS[isa.Unit.LOAD_A, 1]
+SOURCE = isa.form("CONFIG.LOAD_A.source")
+WINDOW = isa.form("CONFIG.LOAD_A.window")
 BYTE_BITS = 24
 """A row has fewer than 2^24 bytes."""
 
@@ -93,9 +93,9 @@ class LoadActivations(wiring.Component):
             m.d.comb += code.eq(ErrorCode.OPCODE)
 
         # Cycle 1: from the first window to the last one.
-        distance, measured = Signal(24), Signal()
+        distance, measured = Signal(isa.COUNT_BITS + WINDOW["step"].bits), Signal()
         m.d.sync += [
-            distance.eq((load.cols - 1)[:12] * window.step),
+            distance.eq((load.cols - 1)[: isa.COUNT_BITS] * window.step),
             measured.eq(instruction.valid & ~instruction.ready),
         ]
 

@@ -13,8 +13,9 @@ from systolith.hw.dma.bounds import beat_bits
 from systolith.hw.dma.read_stream import ReadStream
 from systolith.hw.dma.realign import Extractor, load_context, row_layout, word_layout
 from systolith.hw.dma.row_access import RowAccess
-from systolith.hw.interfaces import INDEX_BITS, UNITS, ErrorCode, Fault, ReadBus, Regions
+from systolith.hw.interfaces import INDEX_BITS, ErrorCode, Fault, ReadBus, Regions
 from systolith.hw.lib.queue import Queue
+from systolith.isa import UNITS
 
 __all__ = ["LoadPath"]
 

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import Out, connect, flipped
 from systolith import isa
 from systolith.config import Config
 from systolith.hw.dma.load_path import LoadPath
-from systolith.hw.interfaces import ErrorCode, ReadBus, Regions, SramWrite, UnitPort, header, payload
+from systolith.hw.interfaces import ErrorCode, ReadBus, Regions, SramWrite, UnitPort, has_value, header, payload
 from systolith.hw.lib.decode import connect_start, is_form, packed
 from systolith.hw.lib.retire import connect_retired
 
@@ -89,20 +89,23 @@ class LoadWeights(wiring.Component):
             "height": 1,
             "sram": load.sram,
             "cols": load.words,
-            "depth": Mux(load.target, 8 * self.config.param_depth, self.config.weight_depth),
+            "depth": Mux(
+                has_value(load.target, isa.LoadTarget.PARAMETERS), 8 * self.config.param_depth, self.config.weight_depth
+            ),
             "code": code,
             "context": context,
         }
         m.d.comb += path.job.p.eq(packed(m, path.job.p.shape(), job))
         connect_start(m, unit, path.job, ~path.stopped, code)
 
+        is_parameter = has_value(path.word.p.target, isa.LoadTarget.PARAMETERS)
         m.d.comb += [
             unit.busy.eq(path.busy),
             unit.fault.eq(path.fault),
             path.halt.eq(unit.halt),
-            self.weights.valid.eq(path.word.valid & ~path.word.p.target),
-            self.parameters.valid.eq(path.word.valid & path.word.p.target),
-            path.word.ready.eq(Mux(path.word.p.target, self.parameters.ready, self.weights.ready)),
+            self.weights.valid.eq(path.word.valid & ~is_parameter),
+            self.parameters.valid.eq(path.word.valid & is_parameter),
+            path.word.ready.eq(Mux(is_parameter, self.parameters.ready, self.weights.ready)),
         ]
         for port in (self.weights, self.parameters):
             m.d.comb += [

@@ -11,7 +11,8 @@ from amaranth.utils import ceil_log2, exact_log2
 from systolith.config import Config
 from systolith.hw.dma.bounds import beat_bits
 from systolith.hw.dma.read_stream import beat_layout
-from systolith.hw.interfaces import INDEX_BITS, UNITS
+from systolith.hw.interfaces import INDEX_BITS
+from systolith.isa import ADDRESS_BITS, UNITS, VALUE_BITS, form
 
 __all__ = ["Extractor", "load_context", "row_layout", "word_layout"]
 
@@ -24,15 +25,15 @@ def load_context(byte_bits: int) -> data.StructLayout:
     """
     return data.StructLayout(
         {
-            "lead": signed(17),
+            "lead": signed(form("LOAD.A")["x0"].bits + 1),
             "low": signed(byte_bits + 2),
             "high": signed(byte_bits + 2),
-            "step": 12,
-            "length": 9,
-            "lane": 8,
-            "zero_point": 8,
-            "cols": 20,
-            "target": 1,
+            "step": form("CONFIG.LOAD_A.window")["step"].bits,
+            "length": form("CONFIG.LOAD_A.window")["length"].bits,
+            "lane": form("CONFIG.LOAD_A.window")["lane"].bits,
+            "zero_point": VALUE_BITS,
+            "cols": form("LOAD.W")["words"].bits,
+            "target": form("LOAD.W")["target"].bits,
             "write": 1,
             "index": INDEX_BITS,
             "signal": UNITS,
@@ -46,7 +47,7 @@ def row_layout(config: Config, byte_bits: int) -> data.StructLayout:
         {
             "beats": beat_bits(config, byte_bits),
             "phase": exact_log2(config.axi_bytes),
-            "sram": 18,
+            "sram": ADDRESS_BITS,
             "last": 1,
             "context": load_context(byte_bits),
         }
@@ -57,10 +58,10 @@ def word_layout(config: Config) -> data.StructLayout:
     """A word on its way to SRAM; `mask` has a bit for each byte. `last`: instruction `index` retires with it."""
     return data.StructLayout(
         {
-            "address": 18,
+            "address": ADDRESS_BITS,
             "data": 8 * config.array,
             "mask": config.array,
-            "target": 1,
+            "target": form("LOAD.W")["target"].bits,
             "write": 1,
             "last": 1,
             "index": INDEX_BITS,
@@ -198,7 +199,7 @@ class Extractor(wiring.Component):
         beats = Signal(self.span * self.config.axi_data_bits)
         byte = Signal(shift)
         low, high = Signal(range(n + 1)), Signal(range(n + 1))
-        zero_point = Signal(8)
+        zero_point = Signal(VALUE_BITS)
         cut = Signal(word_layout(self.config))
         m.d.comb += advance.eq(~word.valid | word.ready)
         with m.If(advance):

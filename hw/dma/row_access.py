@@ -11,6 +11,7 @@ from systolith.config import Config
 from systolith.hw.dma.bounds import Locate, beat_bits
 from systolith.hw.dma.rows import Rows, row_context
 from systolith.hw.interfaces import ErrorCode, Fault, Regions
+from systolith.isa import ADDRESS_BITS
 
 __all__ = ["RowAccess"]
 
@@ -60,7 +61,7 @@ class RowAccess(wiring.Component):
             {
                 "address": config.axi_addr_bits,
                 "beats": beat_bits(config, byte_bits),
-                "sram": 18,
+                "sram": ADDRESS_BITS,
                 "last": 1,
                 "context": context,
             }

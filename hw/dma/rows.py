@@ -8,13 +8,16 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from systolith.hw.interfaces import ErrorCode
+from systolith.isa import ADDRESS_BITS, COUNT_BITS, EXTENT_BITS, OFFSET_BITS, REGION_BITS, form
 
 __all__ = ["Rows", "row_context"]
+
+ROW_STEP_BITS = form("CONFIG.LOAD_A.source")["row_step"].bits
 
 
 def row_context(context) -> data.StructLayout:
     """What travels with a row: its first SRAM word, its error, if it is the last of its job, and the job's context."""
-    return data.StructLayout({"sram": 18, "code": ErrorCode, "last": 1, "context": context})
+    return data.StructLayout({"sram": ADDRESS_BITS, "code": ErrorCode, "last": 1, "context": context})
 
 
 class Rows(wiring.Component):
@@ -47,23 +50,25 @@ class Rows(wiring.Component):
     def __init__(self, byte_bits: int, context):
         self.job_layout = data.StructLayout(
             {
-                "region": 3,
-                "offset": 32,
+                "region": REGION_BITS,
+                "offset": OFFSET_BITS,
                 "bytes": byte_bits,
-                "row_pitch": 32,
-                "rows": 12,
-                "y": signed(14),
-                "row_step": 6,
-                "height": 14,
-                "sram": 18,
-                "cols": 20,
-                "row_stride": 18,
-                "depth": 19,
+                "row_pitch": OFFSET_BITS,
+                "rows": COUNT_BITS,
+                "y": signed(EXTENT_BITS),
+                "row_step": ROW_STEP_BITS,
+                "height": EXTENT_BITS,
+                "sram": ADDRESS_BITS,
+                "cols": form("LOAD.W")["words"].bits,
+                "row_stride": ADDRESS_BITS,
+                "depth": ADDRESS_BITS + 1,
                 "code": ErrorCode,
                 "context": context,
             }
         )
-        row = data.StructLayout({"region": 3, "offset": 32, "bytes": byte_bits, "context": row_context(context)})
+        row = data.StructLayout(
+            {"region": REGION_BITS, "offset": OFFSET_BITS, "bytes": byte_bits, "context": row_context(context)}
+        )
         super().__init__(
             {
                 "job": In(stream.Signature(self.job_layout)),
@@ -75,9 +80,9 @@ class Rows(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         job, row = Signal(self.job_layout), self.row
-        # Wide enough never to wrap: 2^12 rows.
-        sram = Signal(31)
-        y = Signal(signed(20))
+        # Wide enough never to wrap, whatever the number of rows is.
+        sram = Signal(ADDRESS_BITS + COUNT_BITS + 1)
+        y = Signal(signed(max(EXTENT_BITS, COUNT_BITS + ROW_STEP_BITS) + 2))
         last = Signal()
 
         m.d.comb += [

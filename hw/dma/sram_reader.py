@@ -14,6 +14,7 @@ from systolith.config import Config
 from systolith.hw.dma.packer import packed_word
 from systolith.hw.interfaces import READ_LATENCY, SramRead
 from systolith.hw.lib.queue import Queue
+from systolith.isa import ADDRESS_BITS, COUNT_BITS
 
 __all__ = ["ReadWords", "words_row"]
 
@@ -23,7 +24,7 @@ DEPTH = 8
 
 def words_row(config: Config) -> data.StructLayout:
     """A row to read: `cols` words from `sram` on; `phase` goes with its words."""
-    return data.StructLayout({"sram": 18, "cols": 12, "phase": exact_log2(config.axi_bytes)})
+    return data.StructLayout({"sram": ADDRESS_BITS, "cols": COUNT_BITS, "phase": exact_log2(config.axi_bytes)})
 
 
 class ReadWords(wiring.Component):

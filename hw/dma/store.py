@@ -16,32 +16,23 @@ from systolith.hw.dma.packer import Packer
 from systolith.hw.dma.row_access import RowAccess
 from systolith.hw.dma.sram_reader import ReadWords, words_row
 from systolith.hw.dma.write_ledger import Ledger
-from systolith.hw.interfaces import (
-    INDEX_BITS,
-    UNITS,
-    ErrorCode,
-    Regions,
-    SramRead,
-    UnitPort,
-    WriteBus,
-    header,
-    payload,
-)
+from systolith.hw.interfaces import INDEX_BITS, ErrorCode, Regions, SramRead, UnitPort, WriteBus, header, payload
 from systolith.hw.lib.decode import config_register, connect_start, is_form, packed
 from systolith.hw.lib.queue import Queue
 from systolith.hw.lib.retire import connect_retired
+from systolith.isa import UNITS
 
 __all__ = ["Store"]
 
-STORE = isa.FORMATS[isa.Opcode.STORE, isa.Unit.STORE]
-TARGET = isa.CONFIG_FORMATS[isa.Unit.STORE, 0]
+STORE = isa.form("STORE")
+TARGET = isa.form("CONFIG.STORE.target")
 ROWS_AHEAD = 4
 
 
 class StoreContext(data.Struct):
     """What travels with an instruction's rows."""
 
-    cols: 12
+    cols: isa.COUNT_BITS
     config: 1
     index: INDEX_BITS
     signal: UNITS

@@ -8,8 +8,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from systolith.config import Config
-from systolith.hw.interfaces import INDEX_BITS, UNITS
+from systolith.hw.interfaces import INDEX_BITS
 from systolith.hw.lib.queue import Queue
+from systolith.isa import UNITS
 
 __all__ = ["Entry", "Ledger"]
 

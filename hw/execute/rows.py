@@ -15,6 +15,7 @@ from systolith.hw.execute.tiles import Tile
 from systolith.hw.execute.weights import WEIGHT_DELAY
 from systolith.hw.interfaces import READ_LATENCY, ErrorCode, Fault, SramRead
 from systolith.hw.lib.delay import delayed
+from systolith.isa import COUNT_BITS
 
 __all__ = ["RowStage"]
 
@@ -87,7 +88,12 @@ class RowStage(wiring.Component):
         """`now` is the tile, at the position of the current row; `ends` with its last row."""
         active, ready = Signal(), Signal()
         first_acc = Signal.like(now.acc)
-        line_address, line_x, left_cols, single = Signal.like(now.address), Signal.like(now.x), Signal(12), Signal()
+        line_address, line_x, left_cols, single = (
+            Signal.like(now.address),
+            Signal.like(now.x),
+            Signal(COUNT_BITS),
+            Signal(),
+        )
         last_col, last_line, hold = Signal(), Signal(), Signal(range(REPEAT))
         m.d.comb += [
             self.fed.eq(active & ~self.halt & (~first | (ready & (hold == 0)))),

@@ -11,20 +11,11 @@ from amaranth.lib.wiring import In, Out
 
 from systolith import isa
 from systolith.hw.execute.weights import EXECUTE, INPUT, KERNEL
-from systolith.hw.interfaces import (
-    ADDRESS_BITS,
-    INDEX_BITS,
-    POSITION_BITS,
-    UNITS,
-    Issued,
-    TokenPort,
-    fields_layout,
-    header,
-    payload,
-)
+from systolith.hw.interfaces import INDEX_BITS, POSITION_BITS, Issued, TokenPort, fields_layout, header, payload
 from systolith.hw.lib.decode import config_register, connect_start, is_form
 from systolith.hw.lib.retire import Started
 from systolith.hw.lib.stride_product import multiply
+from systolith.isa import ACC_BITS, ADDRESS_BITS, COUNT_BITS, EXTENT_BITS, STEP_BITS, UNITS, VALUE_BITS
 
 __all__ = ["Tile", "TileStage"]
 
@@ -38,15 +29,15 @@ class Tile(data.Struct):
     address: ADDRESS_BITS
     y: POSITION_BITS
     x: POSITION_BITS
-    stride_y: 8
-    stride_x: 8
+    stride_y: STEP_BITS
+    stride_x: STEP_BITS
     line_step: ADDRESS_BITS
-    rows: 12
-    cols: 12
-    height: 14
-    width: 14
-    zero_point: signed(8)
-    acc: 14
+    rows: COUNT_BITS
+    cols: COUNT_BITS
+    height: EXTENT_BITS
+    width: EXTENT_BITS
+    zero_point: signed(VALUE_BITS)
+    acc: ACC_BITS
     accumulate: 1
     last: 1
     index: INDEX_BITS
@@ -109,8 +100,8 @@ class TileStage(wiring.Component):
         # Where the row of kernels, and the kernel position, that the tile belongs to start.
         row_address, tap_address, row_x = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS), Signal(POSITION_BITS)
         block_stride, kernel_step = Signal(ADDRESS_BITS), Signal(ADDRESS_BITS)
-        kernel, left_y = Signal(fields_layout(KERNEL)), Signal(8)
-        left_x, left_blocks = Signal(8), Signal(12)
+        kernel, left_y = Signal(fields_layout(KERNEL)), Signal(STEP_BITS)
+        left_x, left_blocks = Signal(STEP_BITS), Signal(COUNT_BITS)
         multiplying = multiply(
             m,
             start,

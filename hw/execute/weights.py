@@ -15,6 +15,7 @@ from systolith import isa
 from systolith.config import Config
 from systolith.hw.array.array import WeightWord
 from systolith.hw.interfaces import (
+    INDEX_BITS,
     READ_LATENCY,
     ErrorCode,
     Fault,
@@ -29,8 +30,8 @@ from systolith.hw.lib.delay import delayed
 __all__ = ["EXECUTE", "INPUT", "KERNEL", "WEIGHT_DELAY", "WeightStage"]
 
 EXECUTE = isa.FORMATS[isa.Opcode.EXECUTE, isa.Unit.EXECUTE]
-INPUT = isa.CONFIG_FORMATS[isa.Unit.EXECUTE, 0]
-KERNEL = isa.CONFIG_FORMATS[isa.Unit.EXECUTE, 1]
+INPUT = isa.form("CONFIG.EXECUTE.input")
+KERNEL = isa.form("CONFIG.EXECUTE.kernel")
 
 WEIGHT_DELAY = 1 + READ_LATENCY
 """Cycles from the decision for a weight word to the word at the array."""
@@ -91,7 +92,13 @@ class WeightStage(wiring.Component):
         # The next instruction's job: what the stream below needs of it.
         job = Signal(
             data.StructLayout(
-                {"address": 18, "kernel_y": 8, "kernel_x": 8, "blocks": 12, "index": Issued.as_shape()["index"].width}
+                {
+                    "address": isa.ADDRESS_BITS,
+                    "kernel_y": isa.STEP_BITS,
+                    "kernel_x": isa.STEP_BITS,
+                    "blocks": isa.COUNT_BITS,
+                    "index": INDEX_BITS,
+                }
             )
         )
         waiting, take = Signal(), Signal()

@@ -6,7 +6,8 @@ from amaranth.hdl import Cat, Module, Shape, Signal, Value
 from amaranth.lib import data
 
 from systolith import isa
-from systolith.hw.interfaces import UNITS, ErrorCode, fields_layout, header, payload
+from systolith.hw.interfaces import ErrorCode, fields_layout, header, payload
+from systolith.isa import UNITS
 
 __all__ = ["config_register", "connect_start", "is_form", "packed"]
 

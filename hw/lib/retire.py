@@ -7,8 +7,9 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from systolith.hw.interfaces import INDEX_BITS, UNITS
+from systolith.hw.interfaces import INDEX_BITS
 from systolith.hw.lib.queue import Queue
+from systolith.isa import UNITS
 
 __all__ = ["Retire", "Started", "connect_retired"]
 

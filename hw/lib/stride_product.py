@@ -4,11 +4,13 @@ from collections.abc import Iterable
 
 from amaranth.hdl import Module, Mux, Signal, Value
 
+from systolith.isa import EXTENT_BITS, STEP_BITS
+
 __all__ = ["multiply"]
 
 DIGIT = 5
-STEPS = 3
-"""Digits of the longest factor, y0 (14 bits)."""
+STEPS = -(-max(EXTENT_BITS, STEP_BITS) // DIGIT)
+"""Digits of the longest factor: y0, or a stride or dilation."""
 
 
 def multiply(

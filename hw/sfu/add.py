@@ -10,9 +10,13 @@ from amaranth.lib.wiring import In, Out
 
 from systolith.hw.lib.delay import delayed
 from systolith.hw.sfu.requantize import Constants, register
+from systolith.isa import form
 
 __all__ = ["ENABLE_AFTER", "FACTORS_AFTER", "LATENCY", "SHIFT_AFTER", "Add", "Factors", "add"]
 
+FACTOR_A_BITS, FACTOR_B_BITS, SHIFT_BITS = (
+    form("CONFIG.SFU.add")[name].bits for name in ("multiplier_a", "multiplier_b", "shift")
+)
 LATENCY = 8
 """Cycles from value and operand to the output."""
 FACTORS_AFTER, SHIFT_AFTER, ENABLE_AFTER = 1, 4, LATENCY - 1
@@ -28,8 +32,8 @@ LIMIT_BITS = 11
 class Factors(data.Struct):
     """Multipliers of the first and second operand."""
 
-    a: signed(27)
-    b: signed(27)
+    a: signed(FACTOR_A_BITS)
+    b: signed(FACTOR_B_BITS)
 
 
 def add(a: int, b: int, factors: tuple[int, int], shift: int, zero_point: int, low: int = -128, high: int = 127) -> int:
@@ -48,7 +52,7 @@ class Add(wiring.Component):
     value, operand, zero_a, zero_b : In(signed(8))
     factors : In(Factors)
         `FACTORS_AFTER` cycles after the value that they apply to.
-    shift : In(6)
+    shift : In(SHIFT_BITS)
         `SHIFT_AFTER` cycles after it.
     enable : In(1), constants : In(Constants)
         `ENABLE_AFTER` cycles after it. Without `enable` the value passes as it is.
@@ -75,7 +79,7 @@ class Add(wiring.Component):
                 "zero_a": In(signed(8)),
                 "zero_b": In(signed(8)),
                 "factors": In(Factors),
-                "shift": In(6),
+                "shift": In(SHIFT_BITS),
                 "enable": In(1),
                 "constants": In(Constants),
                 "output": Out(signed(8)),

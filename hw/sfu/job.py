@@ -3,23 +3,17 @@
 from amaranth.hdl import signed
 from amaranth.lib import data
 
-from systolith.hw.interfaces import ADDRESS_BITS, INDEX_BITS, POSITION_BITS, UNITS, ErrorCode
-from systolith.hw.sfu.add import Factors
+from systolith.hw.interfaces import INDEX_BITS, POSITION_BITS, ErrorCode
+from systolith.hw.sfu import table
+from systolith.hw.sfu.add import SHIFT_BITS, Factors
 from systolith.hw.sfu.requantize import Constants
+from systolith.isa import ADDRESS_BITS, COUNT_BITS, EXTENT_BITS, STEP_BITS, UNITS, VALUE_BITS, form
 
-__all__ = ["Job", "Memory", "Numbers", "Second", "Walk"]
+__all__ = ["SFU", "SOURCE_BITS", "Job", "Numbers", "Walk"]
 
-
-class Memory:
-    """Values of the field `memory`."""
-
-    ACCUMULATORS, ACTIVATIONS, DEPTHWISE = range(3)
-
-
-class Second:
-    """Values of the field `second`."""
-
-    NONE, ADD, MULTIPLY = range(3)
+SFU = form("SFU")
+SOURCE_BITS, SECOND_BITS, PARAM_BITS = (SFU[name].bits for name in ("memory", "second", "param"))
+DST_STEP_BITS = form("CONFIG.SFU.output")["col_stride"].bits
 
 
 class Walk(data.Struct):
@@ -29,24 +23,24 @@ class Walk(data.Struct):
     numbers those before the tensor are beyond it, too. `half`: the half of the accumulators that `source` is in.
     """
 
-    memory: 2
+    memory: SOURCE_BITS
     sum: 1
-    second: 2
+    second: SECOND_BITS
     address: ADDRESS_BITS
     half: 1
     y: POSITION_BITS
     x: POSITION_BITS
-    height: 14
-    width: 14
-    pad: signed(8)
-    rows: 12
-    cols: 12
-    kernel_y: 8
-    kernel_x: 8
-    stride_y: 8
-    stride_x: 8
-    dilation_y: 8
-    dilation_x: 8
+    height: EXTENT_BITS
+    width: EXTENT_BITS
+    pad: signed(VALUE_BITS)
+    rows: COUNT_BITS
+    cols: COUNT_BITS
+    kernel_y: STEP_BITS
+    kernel_x: STEP_BITS
+    stride_y: STEP_BITS
+    stride_x: STEP_BITS
+    dilation_y: STEP_BITS
+    dilation_x: STEP_BITS
     line_step: ADDRESS_BITS
     kernel_step: ADDRESS_BITS
     operand: ADDRESS_BITS
@@ -54,21 +48,21 @@ class Walk(data.Struct):
     operand_step: 1
     dst: ADDRESS_BITS
     dst_line_step: ADDRESS_BITS
-    dst_step: 8
+    dst_step: DST_STEP_BITS
 
 
 class Numbers(data.Struct):
     """What an instruction does with its values, the same for all of them."""
 
-    param: 12
+    param: PARAM_BITS
     multiply: 1
     add: 1
     lookup: 1
-    zero_a: signed(8)
-    zero_b: signed(8)
+    zero_a: signed(VALUE_BITS)
+    zero_b: signed(VALUE_BITS)
     output: Constants
     factors: Factors
-    shift: 6
+    shift: SHIFT_BITS
     sum_output: Constants
 
 
@@ -82,7 +76,7 @@ class Job(data.Struct):
     runs: 1
     drain: 1
     fills: 1
-    table_index: 5
-    table_entries: 64
+    table_index: table.INDEX_BITS
+    table_entries: table.ENTRY_BITS
     walk: Walk
     numbers: Numbers

@@ -33,7 +33,7 @@ class Control(data.Struct):
     joint: 1
     add_zeros: data.StructLayout({"a": signed(8), "b": signed(8)})
     factors: sfu_add.Factors
-    shift: 6
+    shift: sfu_add.SHIFT_BITS
     add: 1
     sum_output: requantize.Constants
     lookup: 1
@@ -43,8 +43,8 @@ class Fill(data.Struct):
     """A write of eight entries of the table."""
 
     valid: 1
-    index: 5
-    entries: 64
+    index: table.INDEX_BITS
+    entries: table.ENTRY_BITS
 
 
 class SfuLane(wiring.Component):

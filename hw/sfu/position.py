@@ -9,8 +9,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from systolith.config import Config
-from systolith.hw.interfaces import ADDRESS_BITS
-from systolith.hw.sfu.job import Memory, Second, Walk
+from systolith.hw.sfu.job import Walk
+from systolith.isa import ADDRESS_BITS, COUNT_BITS, STEP_BITS, SecondOperand, SfuSource
 
 __all__ = ["Position", "SfuWindow"]
 
@@ -84,7 +84,7 @@ class SfuWindow(wiring.Component):
         with m.If(self.load):
             m.d.sync += [
                 walk.eq(self.start),
-                own_step.eq((self.start.memory == Memory.ACTIVATIONS) & (self.start.second != Second.NONE)),
+                own_step.eq((self.start.memory == SfuSource.ACTIVATIONS) & (self.start.second != SecondOperand.NONE)),
             ]
         self._window(m, emit, at_operand, last_tap, last_group, last_col)
         self._output(m, emit, last_group, last_col, last_row)
@@ -102,7 +102,7 @@ class SfuWindow(wiring.Component):
     ):
         """Positions in the window, then the start of the window for the next group, column or line."""
         walk, start = self.walk, self.start
-        left_y, left_x, last_y, last_x, first = Signal(8), Signal(8), Signal(), Signal(), Signal()
+        left_y, left_x, last_y, last_x, first = Signal(STEP_BITS), Signal(STEP_BITS), Signal(), Signal(), Signal()
         # Where the tap is; where its row of the window, its window, and the windows of this output row start.
         address, y, x = Signal.like(walk.address), Signal.like(walk.y), Signal.like(walk.x)
         kernel_address, window_address, line_address = (Signal.like(address) for _ in range(3))
@@ -172,7 +172,7 @@ class SfuWindow(wiring.Component):
     def _output(self, m: Module, emit: Signal, last_group: Signal, last_col: Signal, last_row: Signal):
         """Groups of channels, columns and rows of the output; where it is written, and its second operand."""
         walk, start, group = self.walk, self.start, Signal.like(self.position.group)
-        left_cols, left_rows = Signal(12), Signal(12)
+        left_cols, left_rows = Signal(COUNT_BITS), Signal(COUNT_BITS)
         dst, dst_line, operand, operand_line = (Signal(REACH) for _ in range(4))
         m.d.comb += [
             last_group.eq(group == self.groups - 1),

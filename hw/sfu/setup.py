@@ -10,15 +10,14 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from systolith.config import Config
-from systolith.hw.interfaces import ADDRESS_BITS, ErrorCode, Issued, header, payload
+from systolith.hw.interfaces import ErrorCode, Issued, has_value, header, payload, undefined_value
 from systolith.hw.lib.decode import config_register
 from systolith.hw.lib.stride_product import multiply
-from systolith.hw.sfu.job import Job, Memory, Second
-from systolith.isa import CONFIG_FORMATS, FORMATS, Opcode, Unit
+from systolith.hw.sfu.job import SFU, Job
+from systolith.isa import ADDRESS_BITS, CONFIG_FORMATS, Opcode, Reduction, SecondOperand, SfuSource, Unit
 
 __all__ = ["SfuSetup"]
 
-SFU = FORMATS[Opcode.SFU, Unit.SFU]
 GROUPS = {form.name.split(".")[-1]: form for (unit, _), form in CONFIG_FORMATS.items() if unit == Unit.SFU}
 
 
@@ -104,16 +103,16 @@ class SfuSetup(wiring.Component):
         config, code = self.config, Signal(ErrorCode)
         window = constants["window"]
         counts = (fields.rows, fields.cols, window.kernel_y, window.kernel_x, constants["output"].col_stride)
-        undefined = (fields.memory == 3) | (fields.second == 3)
+        undefined = undefined_value(SFU, "memory", fields.memory) | undefined_value(SFU, "second", fields.second)
         if not config.dw_taps:
-            undefined |= fields.memory == Memory.DEPTHWISE
-        no_product = (fields.memory != Memory.ACTIVATIONS) | fields.reduce
+            undefined |= fields.memory == SfuSource.DEPTHWISE
+        no_product = (fields.memory != SfuSource.ACTIVATIONS) | has_value(fields.reduce, Reduction.SUM)
         outside = (fields.param >= config.param_depth) | (fields.dst >= config.act_depth)
-        outside |= (fields.memory == Memory.ACCUMULATORS) & (fields.source >= config.acc_depth)
-        outside |= (fields.memory == Memory.DEPTHWISE) & (fields.source >= config.dw_depth)
-        outside |= (fields.second != Second.NONE) & (fields.operand >= config.act_depth)
+        outside |= (fields.memory == SfuSource.ACCUMULATORS) & (fields.source >= config.acc_depth)
+        outside |= (fields.memory == SfuSource.DEPTHWISE) & (fields.source >= config.dw_depth)
+        outside |= (fields.second != SecondOperand.NONE) & (fields.operand >= config.act_depth)
         with m.If(is_sfu):
-            with m.If(undefined | ((fields.second == Second.MULTIPLY) & no_product)):
+            with m.If(undefined | ((fields.second == SecondOperand.MULTIPLY) & no_product)):
                 m.d.comb += code.eq(ErrorCode.OPCODE)
             with m.Elif(sum((count == 0 for count in counts), start=0) != 0):
                 m.d.comb += code.eq(ErrorCode.OPERAND)
@@ -129,10 +128,10 @@ class SfuSetup(wiring.Component):
         half_of = Array([fields.source[size.bit_length() - 1] for size in (self.config.acc_half, self.config.dw_half)])
         return [
             walk.memory.eq(fields.memory),
-            walk.sum.eq(fields.reduce),
+            walk.sum.eq(has_value(fields.reduce, Reduction.SUM)),
             walk.second.eq(fields.second),
             walk.address.eq(fields.source + origin),
-            walk.half.eq(half_of[fields.memory == Memory.DEPTHWISE]),
+            walk.half.eq(half_of[fields.memory == SfuSource.DEPTHWISE]),
             walk.y.eq(source.y0),
             walk.x.eq(source.x0),
             walk.height.eq(source.height),
@@ -155,8 +154,8 @@ class SfuSetup(wiring.Component):
         output, operand, add = (constants[name] for name in ("output", "operand", "add"))
         return [
             numbers.param.eq(fields.param),
-            numbers.multiply.eq(fields.second == Second.MULTIPLY),
-            numbers.add.eq(fields.second == Second.ADD),
+            numbers.multiply.eq(fields.second == SecondOperand.MULTIPLY),
+            numbers.add.eq(fields.second == SecondOperand.ADD),
             numbers.lookup.eq(output.lookup),
             numbers.zero_a.eq(operand.zero_a),
             numbers.zero_b.eq(operand.zero_b),

@@ -6,13 +6,16 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from systolith.hw.sfu.requantize import register
+from systolith.isa import form
 
 __all__ = ["ENABLE_AFTER", "LATENCY", "Table"]
 
 LATENCY = 2
 """Cycles from a value to the output."""
 ENABLE_AFTER = LATENCY - 1
-ROWS, ROW_ENTRIES = 32, 8
+FORM = form("CONFIG.SFU.table")
+INDEX_BITS, ENTRY_BITS = FORM["index"].bits, FORM["entries"].bits
+ROWS, ROW_ENTRIES = 1 << INDEX_BITS, ENTRY_BITS // 8
 
 
 class Table(wiring.Component):
@@ -45,8 +48,8 @@ class Table(wiring.Component):
                 "enable": In(1),
                 "output": Out(signed(8)),
                 "fill": In(1),
-                "index": In(5),
-                "entries": In(64),
+                "index": In(INDEX_BITS),
+                "entries": In(ENTRY_BITS),
             }
         )
 

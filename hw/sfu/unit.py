@@ -18,9 +18,9 @@ from systolith.hw.interfaces import INDEX_BITS, READ_LATENCY, SramRead, SramWrit
 from systolith.hw.lib.delay import delayed
 from systolith.hw.lib.verilog import instantiate
 from systolith.hw.sfu import add, lane, reduce, requantize, table
-from systolith.hw.sfu.job import Memory
 from systolith.hw.sfu.setup import SfuSetup
 from systolith.hw.sfu.walk import CONTEXT_BITS, SfuCounts, SfuWalk
+from systolith.isa import SfuSource
 
 __all__ = ["PIPELINE", "SpecialFunctionUnit"]
 
@@ -152,9 +152,9 @@ class SpecialFunctionUnit(wiring.Component):
             self.activations.address.eq(step.p.word),
             step.ready.eq(~self.unit.halt & (~step.p.reads_activations | self.activations.ready)),
         ]
-        rows = {Memory.ACCUMULATORS: self.accumulators}
+        rows = {SfuSource.ACCUMULATORS: self.accumulators}
         if self.config.dw_taps:
-            rows[Memory.DEPTHWISE] = self.depthwise
+            rows[SfuSource.DEPTHWISE] = self.depthwise
         for memory, port in rows.items():
             m.d.comb += [
                 port.valid.eq(allowed & step.p.tap & step.p.inside & (step.p.memory == memory)),
@@ -164,7 +164,7 @@ class SpecialFunctionUnit(wiring.Component):
     def _lanes(self, m: Module, step, taken: Signal, walk: SfuWalk, recalled) -> Signal:
         """Everything from the memories' data to the results, PIPELINE cycles after the step."""
         numbers, control, fill = walk.job.p.numbers, Signal(lane.Control), Signal(lane.Fill)
-        select = Cat(step.memory == Memory.ACTIVATIONS, step.inside, step.pad)
+        select = Cat(step.memory == SfuSource.ACTIVATIONS, step.inside, step.pad)
         # Reset, because what enters must not be lost among values that mean nothing.
         fold = delayed(m, Cat(taken & step.tap, step.first, step.sum), READ_LATENCY + reduce.FOLD_AFTER, "fold_line")
         zeros = Cat(numbers.zero_a, numbers.zero_b)
@@ -199,7 +199,7 @@ class SpecialFunctionUnit(wiring.Component):
         sums = self.accumulators.data
         if self.config.dw_taps:
             from_depthwise = delayed(
-                m, step.memory == Memory.DEPTHWISE, READ_LATENCY, "depthwise_line", reset_less=True
+                m, step.memory == SfuSource.DEPTHWISE, READ_LATENCY, "depthwise_line", reset_less=True
             )
             sums = Mux(from_depthwise, self.depthwise.data, sums)
         accumulator = self._choose(m, "accumulator", sums, 32, group)

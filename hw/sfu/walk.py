@@ -10,8 +10,9 @@ from amaranth.utils import ceil_log2
 
 from systolith.config import Config
 from systolith.hw.interfaces import INDEX_BITS, ErrorCode, Fault, TokenPort
-from systolith.hw.sfu.job import Job, Memory, Second
+from systolith.hw.sfu.job import SOURCE_BITS, Job
 from systolith.hw.sfu.position import SfuWindow
+from systolith.isa import SecondOperand, SfuSource
 
 __all__ = ["CONTEXT_BITS", "SfuCounts", "SfuWalk", "Step"]
 
@@ -41,7 +42,7 @@ class Step(data.StructLayout):
                 "tap": 1,
                 "first": 1,
                 "sum": 1,
-                "memory": 2,
+                "memory": SOURCE_BITS,
                 "inside": 1,
                 "pad": signed(8),
                 "row": ceil_log2(max(config.acc_depth, config.dw_depth)),
@@ -163,8 +164,8 @@ class SfuWalk(wiring.Component):
         from_activations, operand, needs_word = Signal(), Signal(), Signal()
         past = [address >= self.config.act_depth for address in (now.address, now.operand, now.dst)]
         m.d.comb += [
-            from_activations.eq(walk.memory == Memory.ACTIVATIONS),
-            operand.eq(now.at_operand | (now.last_tap & ~from_activations & (walk.second != Second.NONE))),
+            from_activations.eq(walk.memory == SfuSource.ACTIVATIONS),
+            operand.eq(now.at_operand | (now.last_tap & ~from_activations & (walk.second != SecondOperand.NONE))),
             needs_word.eq(operand | (now.inside & from_activations)),
         ]
         with m.If(now.inside & ~from_activations & self._left_half(walk, now.address)):
@@ -209,5 +210,5 @@ class SfuWalk(wiring.Component):
         acc_bits, dw_bits = (ceil_log2(half) for half in (self.config.acc_half, self.config.dw_half))
         left = address[acc_bits:] != walk.half
         if self.config.dw_taps:
-            left = Mux(walk.memory == Memory.DEPTHWISE, address[dw_bits:] != walk.half, left)
+            left = Mux(walk.memory == SfuSource.DEPTHWISE, address[dw_bits:] != walk.half, left)
         return left

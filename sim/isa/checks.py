@@ -6,20 +6,13 @@ What shows only at an access is refused there: units.py, sfu.py.
 from collections.abc import Callable, Mapping
 
 from systolith.config import Config
-from systolith.isa import Instruction, Unit
+from systolith.isa import Instruction, Reduction, SecondOperand, SfuSource, Unit
 from systolith.sim.isa.state import require
 
-__all__ = ["ACCUMULATORS", "ACTIVATIONS", "ADD", "CHECKS", "DEPTHWISE", "MAXIMUM", "MULTIPLY", "NONE", "Constants"]
+__all__ = ["CHECKS", "Constants"]
 
 Constants = Mapping[str, Mapping[str, int]]
 """What CONFIG last said, by group: `constants["kernel"]["stride_y"]`."""
-
-ACCUMULATORS, ACTIVATIONS, DEPTHWISE = range(3)
-"""Field `memory` of the SFU."""
-MAXIMUM, SUM = range(2)
-"""Its field `reduce`."""
-NONE, ADD, MULTIPLY = range(3)
-"""Its field `second`."""
 
 
 def load_weights(_config: Config, i: Instruction, _: Constants) -> None:
@@ -43,17 +36,18 @@ def depthwise(config: Config, i: Instruction, c: Constants) -> None:
 
 
 def sfu(config: Config, i: Instruction, c: Constants) -> None:
-    depths = {
-        ACCUMULATORS: config.acc_depth,
-        ACTIVATIONS: None,
-        **({DEPTHWISE: config.dw_depth} if config.dw_taps else {}),
+    depths: dict[int, int | None] = {
+        SfuSource.ACCUMULATORS: config.acc_depth,
+        SfuSource.ACTIVATIONS: None,
+        **({SfuSource.DEPTHWISE: config.dw_depth} if config.dw_taps else {}),
     }
-    require(i["memory"] in depths and i["second"] in (NONE, ADD, MULTIPLY), "OPCODE")
-    require(i["second"] != MULTIPLY or (i["memory"] == ACTIVATIONS and i["reduce"] == MAXIMUM), "OPCODE")
+    require(i["memory"] in depths and i["second"] in set(SecondOperand), "OPCODE")
+    maximum = i["memory"] == SfuSource.ACTIVATIONS and i["reduce"] == Reduction.MAXIMUM
+    require(i["second"] != SecondOperand.MULTIPLY or maximum, "OPCODE")
     counts = i["rows"], i["cols"], c["window"]["kernel_y"], c["window"]["kernel_x"], c["output"]["col_stride"]
     require(min(counts) > 0, "OPERAND")
     require(i["param"] < config.param_depth and i["dst"] < config.act_depth, "SRAM_RANGE")
-    require(not i["second"] or i["operand"] < config.act_depth, "SRAM_RANGE")
+    require(i["second"] == SecondOperand.NONE or i["operand"] < config.act_depth, "SRAM_RANGE")
     depth = depths[i["memory"]]
     require(depth is None or i["source"] < depth, "SRAM_RANGE")
 

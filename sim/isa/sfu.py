@@ -13,9 +13,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.isa import Instruction
+from systolith.isa import Instruction, Reduction, SecondOperand, SfuSource
 from systolith.numerics import add, look_up, requantize
-from systolith.sim.isa.checks import ACCUMULATORS, ACTIVATIONS, ADD, DEPTHWISE, MAXIMUM, MULTIPLY, Constants
+from systolith.sim.isa.checks import Constants
 from systolith.sim.isa.state import Refused, State, require
 from systolith.sim.isa.windows import PADDING, window_words
 
@@ -47,14 +47,14 @@ def sfu(state: State, i: Instruction, c: Constants) -> None:
     bias, scale = _parameters(state, i["param"])
 
     values = _reduce(state, i, c, written, stops)
-    other = _operand(state, i, c, written) if i["second"] else np.int8(0)
-    if i["second"] == MULTIPLY:
+    other = _operand(state, i, c, written) if i["second"] != SecondOperand.NONE else np.int8(0)
+    if i["second"] == SecondOperand.MULTIPLY:
         values = (values - operand["zero_a"]) * (other.astype(np.int32) - operand["zero_b"])
     with np.errstate(over="ignore"):
         values = values + bias
     limits = output["zero_point"], output["clamp_min"], output["clamp_max"]
-    result = requantize(values, scale, *limits, joint=i["second"] == MULTIPLY)
-    if i["second"] == ADD:
+    result = requantize(values, scale, *limits, joint=i["second"] == SecondOperand.MULTIPLY)
+    if i["second"] == SecondOperand.ADD:
         constants = c["add"]["multiplier_a"], c["add"]["multiplier_b"], c["add"]["shift"]
         limits = c["add"]["zero_point"], c["add"]["clamp_min"], c["add"]["clamp_max"]
         result = add(result, np.asarray(other), (operand["zero_a"], operand["zero_b"]), constants, *limits)
@@ -68,7 +68,7 @@ def _first_beyond(state: State, i: Instruction, c: Constants, targets: NDArray[n
     """The first step whose output, or second operand, activation SRAM does not have."""
     last_tap = c["window"]["kernel_y"] * c["window"]["kernel_x"] - 1
     grids = [(targets, 0)]
-    if i["second"]:
+    if i["second"] != SecondOperand.NONE:
         grids.append((_grid(i["operand"], c["operand"]["row_stride"], c["operand"]["col_step"], i), last_tap))
     found = [(int(beyond.argmax()), tap) for words, tap in grids if (beyond := words >= state.config.act_depth).any()]
     return min(found, default=NEVER)
@@ -76,7 +76,7 @@ def _first_beyond(state: State, i: Instruction, c: Constants, targets: NDArray[n
 
 def _memory(state: State, i: Instruction) -> NDArray:
     """The memory that windows slide over; its last word is padding."""
-    return {ACCUMULATORS: state.acc, ACTIVATIONS: state.act, DEPTHWISE: state.dw_acc}[i["memory"]]
+    return state.windowed(i["memory"])
 
 
 def _parameters(state: State, param: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -109,18 +109,18 @@ def _reduce(state: State, i: Instruction, c: Constants, written: NDArray[np.int6
         words = window_words(source, window, (i["source"], source["y0"], source["x0"]), some, cols)
         words = words.reshape(len(some), cols, -1)
         _check_windows(state, i, words, first * cols, stops)
-        if i["memory"] == ACTIVATIONS:
+        if i["memory"] == SfuSource.ACTIVATIONS:
             outputs = np.arange(first * cols, some.stop * cols).reshape(len(some), cols, 1)
             values = _read(state, words, outputs, written)
         else:
             values = memory[words]
-        parts.append(values.max(axis=2) if i["reduce"] == MAXIMUM else values.sum(axis=2, dtype=np.int32))
+        parts.append(values.max(axis=2) if i["reduce"] == Reduction.MAXIMUM else values.sum(axis=2, dtype=np.int32))
     return np.concatenate(parts).astype(np.int32)
 
 
 def _check_windows(state: State, i: Instruction, words: NDArray[np.int64], first: int, stops: Place) -> None:
     """Refuse what is wrong with windows, of which the first one is that of output `first`, up to step `stops`."""
-    if i["memory"] == ACTIVATIONS:
+    if i["memory"] == SfuSource.ACTIVATIONS:
         require(int(words.max()) < state.config.act_depth, "SRAM_RANGE")
     else:
         half = (len(_memory(state, i)) - 1) // 2

@@ -23,6 +23,7 @@ from systolith.isa import (
     GROUP,
     HEADER,
     INSTRUCTION_BYTES,
+    UNITS,
     Format,
     Instruction,
     Opcode,
@@ -40,7 +41,7 @@ from systolith.sim.isa.state import Refused, State
 
 __all__ = ["Simulator", "simulate"]
 
-ALL_UNITS = (1 << 6) - 1
+ALL_UNITS = (1 << UNITS) - 1
 PAIRS = {*FORMATS, *((Opcode.CONFIG, unit) for unit, _ in CONFIG_FORMATS)}
 UNDEFINED_GROUP = Format("undefined", Opcode.CONFIG, Unit.CONTROL, "what stands for a CONFIG of an undefined group")
 WEIGHTS_FIRST = 1 << Unit.LOAD_W
@@ -271,4 +272,4 @@ def _decode(word: int, units: int) -> Instruction | None:
 
 
 def _units(mask: int) -> list[int]:
-    return [unit for unit in range(6) if mask >> unit & 1]
+    return [unit for unit in range(UNITS) if mask >> unit & 1]

@@ -6,16 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.config import Config
-from systolith.isa import Region
+from systolith.isa import OFFSET_BITS, Region, SfuSource
 from systolith.sim.host.memory_image import Image
 
 __all__ = ["Refused", "State", "require"]
 
-OFFSET_MASK = (1 << 32) - 1
+OFFSET_MASK = (1 << OFFSET_BITS) - 1
 
 
 class Refused(Exception):
-    """An access or operand the hardware stops at; `code` is a name in `isa.ERRORS`, `place` how far an EXECUTE got: K
+    """An access or operand the hardware stops at; `code` is a name in `isa.Error`, `place` how far an EXECUTE got: K
     tile and row."""
 
     def __init__(self, code: str, place: tuple[int, int] = (-1, 0)):
@@ -63,6 +63,12 @@ class State:
             rng.integers(-128, 128, 256, np.int8),
             np.zeros(config.act_depth + 1, np.bool_),
         )
+
+    def windowed(self, source: int) -> NDArray:
+        """The memory that windows of the SFU slide over."""
+        return {SfuSource.ACTIVATIONS: self.act, SfuSource.ACCUMULATORS: self.acc, SfuSource.DEPTHWISE: self.dw_acc}[
+            SfuSource(source)
+        ]
 
     def bytes_at(self, region: int, offset: int, count: int) -> NDArray[np.uint8]:
         """A view of `count` bytes of a region; refuses what is not inside it."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from systolith.isa import Instruction
+from systolith.isa import Instruction, LoadTarget
 from systolith.sim.isa.checks import Constants
 from systolith.sim.isa.state import Refused, State, require
 from systolith.sim.isa.windows import PADDING, window_words
@@ -34,7 +34,7 @@ class Weights(NamedTuple):
 
 def load_weights(state: State, i: Instruction, _: Constants) -> None:
     """LOAD.W: contiguous bytes to weight or parameter SRAM."""
-    target = state.params if i["target"] else state.weights.view(np.uint8)
+    target = state.params if i["target"] == LoadTarget.PARAMETERS else state.weights.view(np.uint8)
     require(i["sram"] + i["words"] <= len(target), "SRAM_RANGE")
     count = i["words"] * state.config.array
     target[i["sram"] : i["sram"] + i["words"]] = state.bytes_at(i["region"], i["offset"], count).reshape(i["words"], -1)

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from systolith.isa import ADDRESS_BITS
+
 __all__ = ["PADDING", "window_words"]
 
-ADDRESS_MASK = (1 << 18) - 1
+ADDRESS_MASK = (1 << ADDRESS_BITS) - 1
 PADDING = -1
 """Index of the word that stands behind those of a memory, which holds what padding reads as."""
 

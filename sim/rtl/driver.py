@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from systolith import registers
 from systolith.config import Config
 from systolith.errors import SystolithError
-from systolith.isa import ERRORS, INSTRUCTION_BYTES, Unit
+from systolith.isa import INSTRUCTION_BYTES, Error, Unit
 from systolith.registers import REGISTERS, counter_offset, region_offset
 from systolith.sim.host.fault import HardwareFault
 from systolith.sim.host.memory_image import Image
@@ -68,7 +68,7 @@ def counters(values: list[int]) -> dict[str, int]:
 def fault(error: int, instruction: int, code: bytes) -> HardwareFault:
     """The fault that the registers `error` and `error_instruction` tell of."""
     number, unit, detail = error & 0xFF, error >> 8 & 0xFF, error >> 16
-    name = ERRORS.get(number, (f"{number}", ""))[0]
+    name = Error(number).name if number in set(Error) else f"{number}"
     known = next((u for u in Unit if u == unit), unit)
     index = instruction if instruction <= len(code) // INSTRUCTION_BYTES else None
     return HardwareFault(name, known, index, detail, code)

@@ -17,6 +17,7 @@ from systolith.isa import (
     INSTRUCTION_BYTES,
     Field,
     Instruction,
+    LoadTarget,
     Opcode,
     Region,
     Unit,
@@ -105,7 +106,7 @@ class Breaker:
     def _changed(self, instruction: Instruction) -> Instruction:
         """Another value in some field; a region becomes one that has no bytes."""
         names = [f for f in instruction.form.fields if f.name not in ("drain", "target", "entries")]
-        if instruction.values.get("target"):
+        if instruction.values.get("target") == LoadTarget.PARAMETERS:
             # Other parameters could have scales that are not positive, which nobody defines.
             return replace(instruction, values={**instruction.values, "region": self.draw.between(5, 7)})
         chosen = names[self.draw.between(0, len(names) - 1)]
@@ -245,5 +246,5 @@ def _constants(unit: Unit) -> Instruction:
 def _harmless(unit: Unit) -> Instruction:
     """An instruction that does nothing of note at the end of a program."""
     if unit == Unit.LOAD_W:
-        return make("LOAD.W", region=Region.WEIGHTS, offset=0, sram=0, words=1, target=0)
+        return make("LOAD.W", region=Region.WEIGHTS, offset=0, sram=0, words=1, target=LoadTarget.WEIGHTS)
     return _constants(unit)

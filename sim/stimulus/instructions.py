@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.config import Config
-from systolith.isa import Instruction, Region, make
+from systolith.isa import ADDRESS_BITS, Instruction, LoadTarget, Region, make
 from systolith.sim.isa.windows import PADDING, window_words
 from systolith.sim.stimulus.program_order import Access
 
@@ -17,7 +17,7 @@ __all__ = ["Draw", "Drawn", "words_of"]
 
 OUTPUTS, TAPS = 48, 20
 """Most outputs of an instruction and most positions of a window, as a rule."""
-ADDRESSES = 1 << 18
+ADDRESSES = 1 << ADDRESS_BITS
 OFFSETS = 1 << 32
 
 Drawn = Iterator[tuple[Instruction, Access]]
@@ -131,13 +131,26 @@ class Draw:
             sram = self.between(0, self.config.weight_depth - words)
             offset = self.between(0, (depth + self.config.weight_depth - words) * n)
             access = Access(writes={"weight": np.arange(sram, sram + words)})
-            yield make("LOAD.W", region=Region.WEIGHTS, offset=offset, sram=sram, words=words, target=0), access
+            yield (
+                make("LOAD.W", region=Region.WEIGHTS, offset=offset, sram=sram, words=words, target=LoadTarget.WEIGHTS),
+                access,
+            )
             return
         words = self.between(1, min(depth, 40))
         sram = self.between(0, depth - words)
         chunk = self.rng.choice(np.arange(sram % 8, depth - words + 1, 8))
         access = Access(writes={"param": np.arange(sram // 8, (sram + words - 1) // 8 + 1)})
-        yield make("LOAD.W", region=Region.WEIGHTS, offset=int(chunk) * n, sram=sram, words=words, target=1), access
+        yield (
+            make(
+                "LOAD.W",
+                region=Region.WEIGHTS,
+                offset=int(chunk) * n,
+                sram=sram,
+                words=words,
+                target=LoadTarget.PARAMETERS,
+            ),
+            access,
+        )
 
     def load_activations(self) -> Drawn:
         n, size = self.config.array, self.input_words * self.config.array

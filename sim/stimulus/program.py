@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.config import Config
-from systolith.isa import Instruction, Region, encode_program, make
+from systolith.isa import Instruction, LoadTarget, Region, encode_program, make
 from systolith.program import Program, Tensor
 from systolith.sim.host.memory_image import Image, build
 from systolith.sim.stimulus.instructions import Draw, Drawn, words_of
@@ -101,10 +101,11 @@ def _fill(draw: Draw, config: Config) -> Drawn:
     """All of each memory."""
     n, cols = config.array, gcd(config.act_depth, LONGEST)
     rows, chunks = config.act_depth // cols, 8 * config.param_depth
-    yield make("LOAD.W", region=Region.WEIGHTS, offset=0, sram=0, words=chunks, target=1), Access(
-        writes={"param": np.arange(config.param_depth)})  # fmt: skip
-    yield make("LOAD.W", region=Region.WEIGHTS, offset=chunks * n, sram=0, words=config.weight_depth, target=0), Access(
-        writes={"weight": np.arange(config.weight_depth)})  # fmt: skip
+    load = make("LOAD.W", region=Region.WEIGHTS, offset=0, sram=0, words=chunks, target=LoadTarget.PARAMETERS)
+    yield load, Access(writes={"param": np.arange(config.param_depth)})
+    load = make("LOAD.W", region=Region.WEIGHTS, offset=chunks * n, sram=0, words=config.weight_depth,
+                target=LoadTarget.WEIGHTS)  # fmt: skip
+    yield load, Access(writes={"weight": np.arange(config.weight_depth)})
     yield from draw.configure(
         "LOAD_A", source={"row_pitch": cols * n, "height": rows, "row_step": 1, "row_bytes": cols * n},
         window={"step": n, "length": n, "lane": 0, "zero_point": 0, "row_stride": cols})  # fmt: skip

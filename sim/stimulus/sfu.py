@@ -6,7 +6,7 @@ One that reads what an earlier one wrote has `drain`; none reads what it wrote i
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.isa import make
+from systolith.isa import Reduction, SecondOperand, SfuSource, make
 from systolith.numerics import ADD_BITS, add_constants
 from systolith.sim.isa.windows import PADDING, window_words
 from systolith.sim.stimulus.instructions import ADDRESSES, OUTPUTS, Draw, Drawn, Values, words_of
@@ -14,9 +14,7 @@ from systolith.sim.stimulus.program_order import Access
 
 __all__ = ["RandomSfu"]
 
-ACCUMULATORS, ACTIVATIONS, DEPTHWISE = range(3)
-NONE, ADD, MULTIPLY = range(3)
-MEMORIES = {ACCUMULATORS: "acc", ACTIVATIONS: "act", DEPTHWISE: "dw_acc"}
+MEMORIES: dict[int, str] = {SfuSource.ACCUMULATORS: "acc", SfuSource.ACTIVATIONS: "act", SfuSource.DEPTHWISE: "dw_acc"}
 
 
 class RandomSfu:
@@ -24,6 +22,7 @@ class RandomSfu:
 
     def __init__(self, draw: Draw):
         self.draw, self.config, self.rng = draw, draw.config, draw.rng
+        self.memories = [source for source in SfuSource if source != SfuSource.DEPTHWISE or draw.config.dw_taps]
         self.recent = np.zeros(draw.config.act_depth, np.bool_)
 
     def table(self, index: int) -> Drawn:
@@ -50,10 +49,10 @@ class RandomSfu:
         """Constants, fields, accesses, and words of activation SRAM read; None where they do not fit together."""
         draw, config = self.draw, self.config
         rows, cols = draw.area(OUTPUTS)
-        memory = int(self.rng.choice([ACCUMULATORS, ACTIVATIONS, *([DEPTHWISE] if config.dw_taps else [])]))
-        reduce, second = draw.between(0, 1), int(self.rng.choice([NONE, ADD, MULTIPLY]))
-        if second == MULTIPLY:
-            memory, reduce = ACTIVATIONS, 0
+        memory = int(self.rng.choice(self.memories))
+        reduce, second = list(Reduction)[draw.between(0, 1)], int(self.rng.choice(list(SecondOperand)))
+        if second == SecondOperand.MULTIPLY:
+            memory, reduce = SfuSource.ACTIVATIONS, Reduction.MAXIMUM
         source, y0, x0 = draw.extents()
         window = draw.kept("SFU.window") or draw.window()
         output, operand = draw.kept("SFU.output") or self.output(), draw.kept("SFU.operand") or self.operand()
@@ -68,7 +67,8 @@ class RandomSfu:
         words = window_words(source, window, (origin % ADDRESSES, y0, x0), range(rows), cols).reshape(rows, cols, -1)
         operands = words_of(other, rows, operand["row_stride"], cols, operand["col_step"])[..., None]
         none = np.full((rows, cols, 1), PADDING)
-        inputs = np.concatenate([words if memory == ACTIVATIONS else none, operands if second else none], axis=-1)
+        others = none if second == SecondOperand.NONE else operands
+        inputs = np.concatenate([words if memory == SfuSource.ACTIVATIONS else none, others], axis=-1)
         targets = words_of(dst, rows, output["row_stride"], cols, output["col_stride"])
         reads = np.unique(inputs[inputs != PADDING])
         if max(reads.max(initial=0), targets.max()) >= config.act_depth or self.reads_own(inputs, targets):
@@ -78,16 +78,16 @@ class RandomSfu:
         values = {"memory": memory, "reduce": reduce, "second": second, "source": origin % ADDRESSES, "operand": other,
                   "dst": dst, "rows": rows, "cols": cols, "param": draw.between(0, config.param_depth - 1)}  # fmt: skip
         sources = {"act": reads, "param": np.array([values["param"]])}
-        if memory != ACTIVATIONS:
+        if memory != SfuSource.ACTIVATIONS:
             sources[MEMORIES[memory]] = np.array([half])
         return groups, values, Access(sources, {"act": targets.reshape(-1)}), reads
 
     def origin(self, memory: int, reach: NDArray[np.int64]) -> tuple[int | None, int]:
         """Address of position (0, 0), and the half of the accumulators it is in, with all that windows reach."""
-        if memory == ACTIVATIONS:
+        if memory == SfuSource.ACTIVATIONS:
             return self.draw.origin(reach, 0, self.config.act_depth), 0
         half = self.draw.between(0, 1)
-        size = self.config.acc_half if memory == ACCUMULATORS else self.config.dw_half
+        size = self.config.acc_half if memory == SfuSource.ACCUMULATORS else self.config.dw_half
         return self.draw.origin(np.append(reach, 0), half * size, (half + 1) * size), half
 
     def first(self, rows: int, row_stride: int, cols: int, step: int) -> int | None:

@@ -7,7 +7,7 @@ import cocotb
 import numpy as np
 
 from systolith.config import Config
-from systolith.isa import Instruction, Opcode, Unit, disassemble, make
+from systolith.isa import ACC_BITS, ADDRESS_BITS, Instruction, Opcode, Unit, disassemble, make
 from systolith.sim.testbench.support.convolution_model import Layer
 from systolith.sim.testbench.support.depthwise_model import depthwise, passes, random_layer
 from systolith.sim.testbench.support.unit_host import UnitHost, check_halts, program
@@ -198,13 +198,13 @@ def faulty(bench: Host) -> dict[str, tuple[str, list[Instruction | int]]]:
         "leaves its half": ("OPERAND", wrong({"acc": config.dw_half - 3})),
         "leaves the upper half": ("OPERAND", wrong({"acc": config.dw_depth - 3})),
         "weights beyond": ("SRAM_RANGE", wrong({"weight": config.weight_depth - 8})),
-        "weights far beyond": ("SRAM_RANGE", wrong({"weight": (1 << 18) - 1})),
+        "weights far beyond": ("SRAM_RANGE", wrong({"weight": (1 << ADDRESS_BITS) - 1})),
         "activations beyond": ("SRAM_RANGE", wrong({"act": config.act_depth - 3})),
         "no opcode": ("OPCODE", [*wrong()[:2], 0]),
         "no group": ("OPCODE", [*wrong()[:2], config_word | 7 << 20]),
         "opcode of another unit": ("OPCODE", [*wrong()[:2], Opcode.LOAD | Unit.DEPTHWISE << 4]),
     }
-    if config.dw_depth < 1 << 14:
+    if config.dw_depth < 1 << ACC_BITS:
         cases["accumulators beyond"] = "SRAM_RANGE", wrong({"acc": config.dw_depth})
     return cases
 

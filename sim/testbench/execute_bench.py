@@ -6,7 +6,7 @@ import cocotb
 import numpy as np
 
 from systolith.config import Config
-from systolith.isa import Instruction, disassemble, make
+from systolith.isa import ACC_BITS, Instruction, disassemble, make
 from systolith.sim.testbench.support.execute_host import ExecuteHost
 from systolith.sim.testbench.support.execute_model import cycles, execute, random_layer
 from systolith.sim.testbench.support.unit_host import check_halts, program
@@ -146,7 +146,7 @@ def faulty(bench: ExecuteHost) -> dict[str, tuple[str, list[Instruction | int]]]
         "no group": ("OPCODE", [tensor, layer.kernel, 1 | 2 << 4 | 7 << 20]),
         "opcode of another unit": ("OPCODE", [tensor, layer.kernel, 2 | 2 << 4]),
     }
-    if config.acc_depth < 1 << 14:
+    if config.acc_depth < 1 << ACC_BITS:
         cases["accumulators beyond"] = "SRAM_RANGE", wrong(acc=config.acc_depth)
     return cases
 

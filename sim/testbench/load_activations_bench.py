@@ -3,7 +3,7 @@
 import cocotb
 
 from systolith.config import Config
-from systolith.isa import Unit, make
+from systolith.isa import ADDRESS_BITS, Unit, make
 from systolith.sim.testbench.support.dma import Dma
 from systolith.sim.testbench.support.dma_model import (
     LoadSource,
@@ -68,7 +68,7 @@ async def faults(dut):
     cases = (
         ("OPERAND", {"rows": 0}, {}), ("OPERAND", {"cols": 0}, {}), ("OPERAND", {}, {"length": 0}),
         ("OPERAND", {}, {"step": 0}), ("OPERAND", {}, {"lane": 1}), ("OPERAND", {}, {"length": n + 1}),
-        ("SRAM_RANGE", {"sram": depth - 5}, {}), ("SRAM_RANGE", {}, {"row_stride": (1 << 18) - 1}),
+        ("SRAM_RANGE", {"sram": depth - 5}, {}), ("SRAM_RANGE", {}, {"row_stride": (1 << ADDRESS_BITS) - 1}),
         ("REGION_RANGE", {"offset": limit - 12 * n + 1}, {}), ("REGION_RANGE", {"offset": (1 << 32) - 1}, {}),
         ("AXI_READ", {"region": 5, "offset": 1000 + bench.rng.randrange(64)}, {}),
     )  # fmt: skip

@@ -15,7 +15,7 @@ import numpy as np
 
 from systolith.compiler.pipeline import compile_model
 from systolith.config import Config
-from systolith.isa import INSTRUCTION_BYTES, Instruction, Opcode, Region, Unit, decode_program, encode
+from systolith.isa import ADDRESS_BITS, INSTRUCTION_BYTES, Instruction, Opcode, Region, Unit, decode_program, encode
 from systolith.program import Program
 from systolith.sim import run
 from systolith.sim.host.fault import HardwareFault
@@ -160,9 +160,9 @@ def scenarios(bench: Environment, program: Program, inputs: dict):
     yield changed("operand", "OPERAND", Unit.LOAD_W, Opcode.LOAD, words=0)
     yield changed("operand", "OPERAND", Unit.EXECUTE, Opcode.EXECUTE, rows=0)
     yield changed("operand", "OPERAND", Unit.SFU, Opcode.SFU, cols=0)
-    yield changed("sram_range", "SRAM_RANGE", Unit.LOAD_W, Opcode.LOAD, sram=(1 << 18) - 1)
-    yield changed("sram_range", "SRAM_RANGE", Unit.LOAD_A, Opcode.LOAD, sram=(1 << 18) - 1)
-    yield changed("sram_range", "SRAM_RANGE", Unit.STORE, Opcode.STORE, sram=(1 << 18) - 1)
+    yield changed("sram_range", "SRAM_RANGE", Unit.LOAD_W, Opcode.LOAD, sram=(1 << ADDRESS_BITS) - 1)
+    yield changed("sram_range", "SRAM_RANGE", Unit.LOAD_A, Opcode.LOAD, sram=(1 << ADDRESS_BITS) - 1)
+    yield changed("sram_range", "SRAM_RANGE", Unit.STORE, Opcode.STORE, sram=(1 << ADDRESS_BITS) - 1)
     # The last one: no load waits for it, of which the report would speak first.
     yield changed("watchdog", "WATCHDOG", Unit.EXECUTE, Opcode.EXECUTE, wait=1 << Unit.STORE, at=-1)
     yield as_is("region_range", "REGION_RANGE", Unit.STORE, Region.OUTPUT)

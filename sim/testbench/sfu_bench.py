@@ -7,14 +7,15 @@ import cocotb
 from cocotb.triggers import RisingEdge
 
 from systolith.config import Config
-from systolith.isa import Instruction, Opcode, Unit, make
+from systolith.isa import ACC_BITS, ADDRESS_BITS, Instruction, Opcode, SfuSource, Unit, make
 from systolith.sim.testbench.support.environment import Environment
 from systolith.sim.testbench.support.sfu_driver import Driver, run
 from systolith.sim.testbench.support.sfu_model import Job, Memories, job_of, plan
 from systolith.sim.testbench.support.sfu_programs import NEUTRAL, Programs
 
 NAME = "sfu"
-ACCUMULATORS, ACTIVATIONS, DEPTHWISE = range(3)
+ACCUMULATORS, ACTIVATIONS, DEPTHWISE = SfuSource
+LAST_ADDRESS = (1 << ADDRESS_BITS) - 1
 GOOD = {"memory": 0, "reduce": 0, "second": 0, "drain": 0, "source": 0, "operand": 0, "dst": 0, "rows": 1, "cols": 1,
         "param": 0}  # fmt: skip
 
@@ -195,8 +196,8 @@ def bad_instructions(config: Config) -> dict[str, tuple[str, object]]:
         "no column stride": ("OPERAND", after("output", {"col_stride": 0})),
         "leaves half 0": ("OPERAND", last(source=acc_half - 1, cols=2)),
         "leaves half 1": ("OPERAND", last(source=acc_depth - 3, cols=4)),
-        "before half 0": ("OPERAND", after("input", {"row_stride": (1 << 18) - 1}, rows=3, source=1)),
-        "before half 1": ("OPERAND", after("input", {"row_stride": (1 << 18) - 1}, rows=3, source=acc_half + 1)),
+        "before half 0": ("OPERAND", after("input", {"row_stride": LAST_ADDRESS}, rows=3, source=1)),
+        "before half 1": ("OPERAND", after("input", {"row_stride": LAST_ADDRESS}, rows=3, source=acc_half + 1)),
         "last words": ("SRAM_RANGE", last(dst=act_depth - 2, cols=3)),
         "last row": ("SRAM_RANGE", last(dst=act_depth - 4, rows=3)),
         "column stride": ("SRAM_RANGE", after("output", {"col_stride": 255}, dst=act_depth - 300, cols=3)
@@ -209,18 +210,21 @@ def bad_instructions(config: Config) -> dict[str, tuple[str, object]]:
         bad["no depthwise unit"] = ("OPCODE", last(memory=2))
     else:
         bad["leaves depthwise half"] = ("OPERAND", last(memory=2, source=config.dw_half - 2, cols=4))
-        if config.dw_depth < 1 << 14:
+        if config.dw_depth < 1 << ACC_BITS:
             bad["depthwise accumulators"] = ("SRAM_RANGE", last(memory=2, source=config.dw_depth))
     if act_depth < 1 << 18:
         bad["destination"] = ("SRAM_RANGE", last(dst=act_depth))
-        bad["destination far out"] = ("SRAM_RANGE", last(dst=(1 << 18) - 1))
+        bad["destination far out"] = ("SRAM_RANGE", last(dst=LAST_ADDRESS))
         bad["first operand word"] = ("SRAM_RANGE", last(second=1, operand=act_depth))
         bad["first activation"] = ("SRAM_RANGE", last(memory=1, source=act_depth))
         bad["activation after the end"] = ("SRAM_RANGE", last(memory=1, source=act_depth - 3, cols=4))
-        bad["activation before 0"] = ("SRAM_RANGE", after("input", {"row_stride": (1 << 18) - 2}, memory=1, rows=2))
+        bad["activation before 0"] = (
+            "SRAM_RANGE",
+            after("input", {"row_stride": LAST_ADDRESS - 1}, memory=1, rows=2),
+        )
     if config.param_depth < 1 << 12:
         bad["parameters"] = ("SRAM_RANGE", last(param=config.param_depth))
-    if acc_depth < 1 << 14:
+    if acc_depth < 1 << ACC_BITS:
         bad["accumulators"] = ("SRAM_RANGE", last(source=acc_depth))
     return bad
 

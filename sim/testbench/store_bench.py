@@ -3,7 +3,7 @@
 import cocotb
 
 from systolith.config import Config
-from systolith.isa import Unit, make
+from systolith.isa import ADDRESS_BITS, Unit, make
 from systolith.sim.testbench.support.dma import Dma
 from systolith.sim.testbench.support.dma_model import StoreModel
 from systolith.sim.testbench.support.dma_top import dma_top
@@ -59,7 +59,7 @@ async def faults(dut):
         ("OPERAND", {"rows": 0}, {}),
         ("OPERAND", {"cols": 0}, {}),
         ("SRAM_RANGE", {"sram": depth - 5}, {}),
-        ("SRAM_RANGE", {}, {"row_stride": (1 << 18) - 1}),
+        ("SRAM_RANGE", {}, {"row_stride": (1 << ADDRESS_BITS) - 1}),
         ("REGION_RANGE", {"offset": limit - 12 * n + 1}, {}),
         ("REGION_RANGE", {"offset": (1 << 32) - 1}, {}),
         ("AXI_WRITE", {"region": 3, "offset": 1000 + bench.rng.randrange(64)}, {}),

@@ -5,11 +5,9 @@ from dataclasses import dataclass, field
 
 from systolith.errors import SystolithError
 from systolith.isa.fields import GROUP, HEADER, INSTRUCTION_BYTES, PAYLOAD_START, Field, Format, Opcode, Unit
-from systolith.isa.formats import CONFIG_FORMATS, FORMATS
+from systolith.isa.formats import CONFIG_FORMATS, FORMATS, form
 
 __all__ = ["Instruction", "decode", "decode_program", "disassemble", "encode", "encode_program", "make"]
-
-_BY_NAME = {form.name: form for form in (*FORMATS.values(), *CONFIG_FORMATS.values())}
 
 
 @dataclass(frozen=True)
@@ -28,11 +26,11 @@ class Instruction:
 
 def make(name: str, wait: int = 0, signal: int = 0, **values: int) -> Instruction:
     """An instruction by format name ("EXECUTE", "LOAD.W", "CONFIG.SFU.output" ...); every field must be given."""
-    form = _BY_NAME[name]
-    expected = [f.name for f in form.fields]
+    made = form(name)
+    expected = [f.name for f in made.fields]
     if set(values) != set(expected):
         raise SystolithError(f"Instruction {name} must have fields {expected}, not {sorted(values)}")
-    return Instruction(form, form.unit, values, wait, signal)
+    return Instruction(made, made.unit, values, wait, signal)
 
 
 def encode(instruction: Instruction) -> bytes:

@@ -3,19 +3,8 @@
 import enum
 from dataclasses import dataclass
 
-__all__ = [
-    "ERRORS",
-    "ERROR_ORDER",
-    "GROUP",
-    "HEADER",
-    "INSTRUCTION_BYTES",
-    "PAYLOAD_START",
-    "Field",
-    "Format",
-    "Opcode",
-    "Region",
-    "Unit",
-]
+__all__ = ["ERROR_ORDER", "GROUP", "HEADER", "INSTRUCTION_BYTES", "PAYLOAD_START", "QUEUED", "UNITS", "Error", "Field",
+           "Format", "LoadTarget", "Opcode", "Reduction", "Region", "SecondOperand", "SfuSource", "Unit"]  # fmt: skip
 
 INSTRUCTION_BYTES = 16
 
@@ -44,6 +33,12 @@ class Unit(enum.IntEnum):
     CONTROL = 7
 
 
+QUEUED = tuple(unit for unit in Unit if unit != Unit.CONTROL)
+"""Units with a queue of instructions; bit `unit` of a token mask is that unit."""
+UNITS = 1 + max(QUEUED)
+"""Bits of a token mask."""
+
+
 class Region(enum.IntEnum):
     """Numbers of the memory regions by convention; hardware treats all eight alike, but it fetches from CODE."""
 
@@ -54,17 +49,60 @@ class Region(enum.IntEnum):
     SCRATCH = 4
 
 
-ERRORS = {
-    0: ("NONE", "no error"),
-    1: ("OPCODE", "undefined opcode, or an opcode the named unit does not have, or an undefined CONFIG group"),
-    2: ("OPERAND", "a count of zero, or a tile that leaves its accumulator half"),
-    3: ("SRAM_RANGE", "SRAM address out of range"),
-    4: ("REGION_RANGE", "memory access outside its region"),
-    5: ("AXI_READ", "the memory answered a read with an error"),
-    6: ("AXI_WRITE", "the memory answered a write with an error"),
-    7: ("TOKEN_OVERFLOW", "a token counter would overflow"),
-    8: ("WATCHDOG", "no progress; detail is the mask of units whose token is missing"),
-}
+class _Described(enum.IntEnum):
+    """A number with what it stands for."""
+
+    doc: str
+
+    def __new__(cls, value: int, doc: str):
+        item = int.__new__(cls, value)
+        item._value_ = value
+        item.doc = doc
+        return item
+
+
+class LoadTarget(_Described):
+    """Where LOAD.W writes."""
+
+    WEIGHTS = 0, "weight SRAM"
+    PARAMETERS = 1, "parameter SRAM"
+
+
+class SfuSource(_Described):
+    """What windows of the SFU slide over."""
+
+    ACCUMULATORS = 0, "accumulators"
+    ACTIVATIONS = 1, "activation SRAM"
+    DEPTHWISE = 2, "depthwise accumulators"
+
+
+class Reduction(_Described):
+    """What makes one value of a window."""
+
+    MAXIMUM = 0, "maximum"
+    SUM = 1, "sum"
+
+
+class SecondOperand(_Described):
+    """What the SFU does with a second tensor."""
+
+    NONE = 0, "none"
+    ADD = 1, "add"
+    MULTIPLY = 2, "multiply (only of a maximum of activations)"
+
+
+class Error(_Described):
+    """Why the accelerator stopped."""
+
+    NONE = 0, "no error"
+    OPCODE = 1, "undefined opcode, or an opcode the named unit does not have, or an undefined CONFIG group"
+    OPERAND = 2, "a count of zero, or a tile that leaves its accumulator half"
+    SRAM_RANGE = 3, "SRAM address out of range"
+    REGION_RANGE = 4, "memory access outside its region"
+    AXI_READ = 5, "the memory answered a read with an error"
+    AXI_WRITE = 6, "the memory answered a write with an error"
+    TOKEN_OVERFLOW = 7, "a token counter would overflow"
+    WATCHDOG = 8, "no progress; detail is the mask of units whose token is missing"
 
 
 ERROR_ORDER = (
@@ -104,12 +142,13 @@ ERROR_ORDER = (
 
 @dataclass(frozen=True)
 class Field:
-    """A bit field. `value` in [low, high], where signed fields are two's complement."""
+    """A bit field. `value` in [low, high], where signed fields are two's complement; or one of `values`."""
 
     name: str
     bits: int
     doc: str
     signed: bool = False
+    values: type[_Described] | None = None
 
     @property
     def low(self) -> int:
@@ -131,6 +170,13 @@ class Format:
     fields: tuple[Field, ...] = ()
     group: int | None = None
 
+    def __getitem__(self, name: str) -> Field:
+        """The field of that name. Raises KeyError if there is none."""
+        for field in self.fields:
+            if field.name == name:
+                return field
+        raise KeyError(f"{self.name} has no field {name!r}")
+
     @property
     def start(self) -> int:
         """First bit of the payload."""
@@ -139,9 +185,9 @@ class Format:
 
 HEADER = (
     Field("opcode", 4, "what to do"),
-    Field("unit", 3, "who does it; 7 for FENCE and END"),
-    Field("wait", 6, "mask of units to take a token from before the first access"),
-    Field("signal", 6, "mask of units to give a token to after the last access"),
+    Field("unit", max(Unit).bit_length(), f"who does it; {Unit.CONTROL.value} for FENCE and END"),
+    Field("wait", UNITS, "mask of units to take a token from before the first access"),
+    Field("signal", UNITS, "mask of units to give a token to after the last access"),
     Field("reserved", 1, "zero"),
 )
 PAYLOAD_START = sum(f.bits for f in HEADER)

@@ -21,7 +21,7 @@ def test_pages_are_complete():
         assert f"## {form.name}\n" in text
         section = text.split(f"## {form.name}\n")[1].split("\n## ")[0]
         assert all(f"| `{f.name}` | {f.low} to {f.high} | {f.doc} |" in section for f in form.fields)
-    assert all(f"| {code} | `{name}` |" in text for code, (name, _) in isa.ERRORS.items())
+    assert all(f"| {error.value} | `{error.name}` |" in text for error in isa.Error)
     for name in (r.name for r in registers.REGISTERS if not r.name.startswith("region")):
         assert f"| `{name}` |" in pages()["registers.md"]
 

@@ -12,7 +12,6 @@ from systolith.sim.testbench.support.environment import Environment
 
 __all__ = ["BASE", "LOAD_W", "ControlHost"]
 
-CODES = {name: number for number, (name, _) in isa.ERRORS.items()}
 LOAD_W = 1 << Unit.LOAD_W
 BASE = 0x1_0000
 
@@ -118,7 +117,7 @@ class MockUnit:
 
     def _work(self) -> None:
         if self.fault_at == self.index:
-            self.signal("fault").value = CODES["SRAM_RANGE"] | self.index << 8
+            self.signal("fault").value = isa.Error.SRAM_RANGE | self.index << 8
             self.state = "dead"
         elif self.bench.rng.random() >= self.slow:
             self.signal("retired").value = 1
@@ -213,7 +212,7 @@ class ControlHost:
         assert int(self.dut.status.value) & (STATUS_DONE | STATUS_ERROR) == STATUS_ERROR
         value = int(self.dut.report.value)
         found = (value & 255, value >> 8 & 255, value >> 32, value >> 16 & 0xFFFF)
-        assert found == (CODES[code], unit, index, detail), f"{found}, not {(code, unit, index, detail)}"
+        assert found == (isa.Error[code], unit, index, detail), f"{found}, not {(code, unit, index, detail)}"
         assert all(i < index or unit != Unit.CONTROL for i in self.log.retired)
         self.env.cover(code)
 

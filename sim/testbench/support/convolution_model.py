@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.config import Config
-from systolith.isa import Instruction
+from systolith.isa import ADDRESS_BITS, Instruction
 
 __all__ = ["ADDRESSES", "Layer", "addresses", "anywhere", "far_values", "place_input", "positions"]
 
-ADDRESSES = 1 << 18
+ADDRESSES = 1 << ADDRESS_BITS
 
 
 @dataclass(frozen=True)

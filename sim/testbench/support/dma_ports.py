@@ -13,7 +13,7 @@ from systolith.sim.testbench.support.environment import Environment
 
 __all__ = ["Bursts", "Instructions", "ReadPort", "WritePort"]
 
-CODES = {code: name for code, (name, _) in isa.ERRORS.items()}
+CODES = {error.value: error.name for error in isa.Error}
 
 
 def chance(rng: random.Random, probability: float) -> bool:

@@ -5,9 +5,9 @@ from collections import Counter, deque
 import numpy as np
 from cocotb.triggers import FallingEdge, RisingEdge
 
-from systolith.isa import disassemble
+from systolith.isa import Error, disassemble
 from systolith.sim.testbench.support.environment import Environment
-from systolith.sim.testbench.support.sfu_model import FAULTS, Job, Memories, word_of
+from systolith.sim.testbench.support.sfu_model import Job, Memories, word_of
 
 __all__ = ["Driver", "Scoreboard", "run"]
 
@@ -181,7 +181,7 @@ class Scoreboard:
         if code:
             last = self.jobs[-1]
             assert last.fault, f"fault {code} of instruction {index}"
-            assert (code, index) == (FAULTS[last.fault], len(self.jobs) - 1)
+            assert (code, index) == (Error[last.fault], len(self.jobs) - 1)
             self.faulted = True
 
     def emitted(self, jobs: list[Job]) -> int:

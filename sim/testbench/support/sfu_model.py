@@ -7,16 +7,15 @@ from itertools import product
 import numpy as np
 
 from systolith.config import Config
-from systolith.isa import Instruction, encode
+from systolith.isa import ADDRESS_BITS, Instruction, Reduction, SecondOperand, SfuSource, encode
 from systolith.numerics import add, look_up, requantize
 
-__all__ = ["FAULTS", "Constants", "Job", "Memories", "Step", "job_of", "plan", "run", "word_of"]
+__all__ = ["Constants", "Job", "Memories", "Step", "job_of", "plan", "run", "word_of"]
 
-FAULTS = {"OPCODE": 1, "OPERAND": 2, "SRAM_RANGE": 3}
-ADDRESS_MASK = (1 << 18) - 1
-ACCUMULATORS, ACTIVATIONS, DEPTHWISE = range(3)
-MAXIMUM, SUM = range(2)
-NONE, ADD, MULTIPLY = range(3)
+ADDRESS_MASK = (1 << ADDRESS_BITS) - 1
+ACCUMULATORS, ACTIVATIONS, DEPTHWISE = SfuSource
+MAXIMUM, SUM = Reduction
+NONE, ADD, MULTIPLY = SecondOperand
 
 Constants = dict[str, Mapping[str, int]]
 """The last CONFIG of each group."""
@@ -115,14 +114,15 @@ def run(config: Config, memories: Memories, job: Job, constants: Constants) -> N
 
 def _refusal(config: Config, i: Instruction, constants: Constants) -> str | None:
     memory, second = i["memory"], i["second"]
-    if memory == 3 or second == 3 or (memory == DEPTHWISE and not config.dw_taps):
+    exists = memory in set(SfuSource) and (memory != DEPTHWISE or config.dw_taps)
+    if not exists or second not in set(SecondOperand):
         return "OPCODE"
     if second == MULTIPLY and (memory != ACTIVATIONS or i["reduce"] == SUM):
         return "OPCODE"
     window, output = constants["window"], constants["output"]
     if not all((i["rows"], i["cols"], window["kernel_y"], window["kernel_x"], output["col_stride"])):
         return "OPERAND"
-    depth = {ACCUMULATORS: config.acc_depth, DEPTHWISE: config.dw_depth}.get(memory, 1 << 18)
+    depth = {ACCUMULATORS: config.acc_depth, DEPTHWISE: config.dw_depth}.get(memory, 1 << ADDRESS_BITS)
     if i["source"] >= depth or i["param"] >= config.param_depth or i["dst"] >= config.act_depth:
         return "SRAM_RANGE"
     if second != NONE and i["operand"] >= config.act_depth:
@@ -137,7 +137,7 @@ def _output(config: Config, memories: Memories, job: Job, c: Constants, oy: int,
     memory = {ACCUMULATORS: memories.acc, ACTIVATIONS: memories.act, DEPTHWISE: memories.dw_acc}[i["memory"]]
     half = {ACCUMULATORS: config.acc_half, DEPTHWISE: config.dw_half}.get(i["memory"], config.act_depth)
     dst = i["dst"] + oy * c["output"]["row_stride"] + ox * c["output"]["col_stride"]
-    second = i["operand"] + oy * operand["row_stride"] + ox * operand["col_step"] if i["second"] else None
+    second = i["operand"] + oy * operand["row_stride"] + ox * operand["col_step"] if i["second"] != NONE else None
     # Each step: the word of the window, and the operand that is read.
     taps = [(tap, None) for tap in _taps(source, c["window"], i["source"], oy, ox)]
     if second is not None and from_activations:
@@ -153,7 +153,7 @@ def _output(config: Config, memories: Memories, job: Job, c: Constants, oy: int,
         if job.fault:
             job.steps += steps
             return
-        port = ("accumulators", "activations", "depthwise")[i["memory"]]
+        port = {ACCUMULATORS: "accumulators", ACTIVATIONS: "activations", DEPTHWISE: "depthwise"}[i["memory"]]
         steps.append(Step(**{port: tap} | ({"activations": other} if other is not None else {})))
         if n < len(taps) - (second is not None and from_activations):
             values.append(memory[tap].astype(np.int32) if tap is not None else np.full(config.array, source["pad"]))

@@ -5,12 +5,16 @@ import random
 import numpy as np
 
 from systolith.config import Config
-from systolith.isa import Instruction, make
+from systolith.isa import ADDRESS_BITS, Instruction, make
 from systolith.sim.testbench.support.sfu_model import (
+    ACCUMULATORS,
     ACTIVATIONS,
     ADD,
     DEPTHWISE,
+    MAXIMUM,
     MULTIPLY,
+    NONE,
+    SUM,
     Constants,
     Memories,
     job_of,
@@ -86,7 +90,7 @@ class Programs:
     def _input(self) -> dict[str, int]:
         rng = self.rng
         size = {"height": rng.choice((0, 1, 4, 9)), "width": rng.choice((1, 3, 6, 9))}
-        return {**size, "row_stride": rng.choice((0, 1, size["width"], 11, (1 << 18) - 3)),
+        return {**size, "row_stride": rng.choice((0, 1, size["width"], 11, (1 << ADDRESS_BITS) - 3)),
                 "y0": rng.choice((0, 0, -1, 2, rng.randint(-9, 4))), "x0": rng.choice((0, 0, -1, 1, -3)),
                 "pad": rng.choice((0, -128, rng.randint(-128, 127)))}  # fmt: skip
 
@@ -126,14 +130,14 @@ class Programs:
     def sfu(self) -> Instruction | None:
         """A random SFU instruction that the constants in force allow; None if this try was none."""
         config, rng = self.config, self.rng
-        memory = rng.choice((0, ACTIVATIONS, DEPTHWISE) if config.dw_taps else (0, ACTIVATIONS))
+        memory = rng.choice((ACCUMULATORS, ACTIVATIONS, DEPTHWISE) if config.dw_taps else (ACCUMULATORS, ACTIVATIONS))
         rows, cols = rng.choice(((1, 1), (1, rng.randint(1, 5)), (rng.randint(1, 4), rng.randint(1, 5))))
-        depth = {0: config.acc_depth, DEPTHWISE: config.dw_depth}.get(memory, config.act_depth)
+        depth = {ACCUMULATORS: config.acc_depth, DEPTHWISE: config.dw_depth}.get(memory, config.act_depth)
         source = rng.choice((0, depth // 2, rng.randrange(depth), depth - 1))
         if memory == ACTIVATIONS and rng.random() < 0.2:
-            source = (1 << 18) - rng.randint(1, 12)  # position (0, 0) is before the memory
-        reduce = rng.getrandbits(1)
-        second = rng.choice((0, ADD, MULTIPLY)) if memory == ACTIVATIONS and not reduce else rng.choice((0, ADD))
+            source = (1 << ADDRESS_BITS) - rng.randint(1, 12)  # position (0, 0) is before the memory
+        reduce = (MAXIMUM, SUM)[rng.getrandbits(1)]
+        second = rng.choice((NONE, ADD, MULTIPLY) if memory == ACTIVATIONS and reduce == MAXIMUM else (NONE, ADD))
         instruction = make("SFU", **self.masks(), memory=memory, reduce=reduce, second=second, drain=0, source=source,
                            operand=rng.randrange(config.act_depth), dst=rng.randrange(config.act_depth), rows=rows,
                            cols=cols, param=rng.randrange(config.param_depth))  # fmt: skip

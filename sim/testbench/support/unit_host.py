@@ -8,13 +8,12 @@ import cocotb
 import numpy as np
 from cocotb.triggers import FallingEdge, RisingEdge, with_timeout
 
-from systolith.isa import ERRORS, Instruction, encode
+from systolith.isa import Error, Instruction, encode
 from systolith.sim.testbench.support.convolution_model import Layer
 from systolith.sim.testbench.support.environment import Environment
 
 __all__ = ["LOAD_W", "UnitHost", "check_halts", "program"]
 
-CODES = {name: code for code, (name, _) in ERRORS.items()}
 INDEX_BITS = 24
 LOAD_W = 1
 LATENCY = 2
@@ -160,7 +159,7 @@ class UnitHost(Environment):
         await self.cycles(cycles)
         task.cancel()
         self.dut.unit__instruction__valid.value = 0
-        expected = CODES[error], first + place
+        expected = Error[error], first + place
         assert self.fault == expected, f"{name}: fault must be {expected}, not {self.fault}"
         self.cover(name)
         return first

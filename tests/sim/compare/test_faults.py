@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from systolith import PRESETS, Config
-from systolith.isa import ERRORS, Region, Unit
+from systolith.isa import Error, Region, Unit
 from systolith.sim.campaign import CONFIGS
 from systolith.sim.compare import faults as fault_check
 from systolith.sim.compare.faults import compare_fault, compare_orders, expect
@@ -57,7 +57,7 @@ def test_programs_are_broken_in_every_way():
         faults = expect(broken, TINY, broken.random.image(seed)).faults
         kinds.update((code, unit) for code, unit, _, _ in faults)
         sizes[len(faults)] += 1
-    codes = {name for name, _ in ERRORS.values()} - {"NONE", "AXI_READ", "AXI_WRITE"}
+    codes = {error.name for error in Error} - {"NONE", "AXI_READ", "AXI_WRITE"}
     assert {code for code, _ in kinds} == codes
     assert {unit for _, unit in kinds} == set(Unit) - {Unit.DEPTHWISE}
     assert {("SRAM_RANGE", Unit.EXECUTE), ("REGION_RANGE", Unit.STORE), ("OPERAND", Unit.SFU)} <= kinds.keys()
