@@ -1,4 +1,4 @@
-"""`compile_network`: ONNX to what runs it, a program alone or, with nodes for the host, a network in parts."""
+"""Compilation of a whole model, `compile_network`: one program, or a network in parts with nodes for the host."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,6 @@
-"""ONNX to Graph: the front end's walk over the nodes. Every node and attribute is either honoured or refused by name.
-
-Each node turns what is known of its inputs (`tensors`) into what is known of its outputs; QuantizeLinear, the
-quantized operators and those that move data append layers. Nodes that no output needs are skipped.
+"""ONNX to graph: the walk over the nodes. Every node and attribute is either honoured or refused by name.
+ Each node maps the descriptions of its input tensors to those of its outputs. QuantizeLinear, the quantized operators
+and those that move data append layers. Nodes that no output needs are skipped.
 """
 
 from collections.abc import Callable, Mapping

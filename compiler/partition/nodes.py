@@ -1,4 +1,4 @@
-"""The nodes of a model: what each reads, which are constant, which are light enough to be there twice."""
+"""Nodes of a model: the tensors that each reads, which nodes are constant, and which are light enough to be copied."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
-"""Splits a model between accelerator and host: `Partition(model).parts()`, in an order in which they can run.
+"""Partition of a model between accelerator and host: `Partition(model).parts()`, in an order in which they can run.
 
-Where the front end, or the back end, refuses a node (UnsupportedError), it moves to the host, until every part for the
-accelerator imports. A node that shares a float32 tensor with one on the host moves as well, so that what goes between
-them has 8 bits. Light nodes (`frontend.nodes`) belong to no side: each part has its own.
+A node that the front end or the back end refuses (UnsupportedError) moves to the host, until every part for the
+accelerator imports. A node that shares a float32 tensor with one on the host moves as well, so that tensors between
+them have 8 bits. Light nodes (`nodes.py`) belong to no side: each part has its own copy.
 """
 
 from collections.abc import Collection, Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Dimensions that a file leaves open by a number: exporters write -1, and some of them 0 for the batch."""
+"""Open dimensions that a file gives as a number: exporters write -1, and some of them 0 for the batch."""
 
 from collections.abc import Iterator
 
