@@ -1,10 +1,16 @@
-"""`compile_network`: ONNX to what runs it, a program alone or, with nodes for the host, a network in parts."""
+"""Compilation of a whole model, `compile_network`: one program, or a network in parts with nodes for the host."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from onnx import ModelProto
+
 from systolith.compiler.frontend.importer import import_model
+from systolith.compiler.frontend.model.open_dims import is_open
 from systolith.compiler.frontend.model.reader import read_model
+from systolith.compiler.partition.left_open import for_the_host, left_open
 from systolith.compiler.partition.partition import AcceleratorPart, Partition
 from systolith.compiler.pipeline import Compiled, compile_levels
 from systolith.config import Config
@@ -17,6 +23,10 @@ __all__ = ["CompiledNetwork", "compile_network", "compile_parts"]
 
 LISTED = 8
 """Nodes in an error of `strict`."""
+
+
+class _NotCompiledError(Exception):
+    """A part is none of those before."""
 
 
 @dataclass(frozen=True)
@@ -45,34 +55,93 @@ def compile_parts(source: bytes | Path, config: Config, batch: int = 1, strict: 
     except UnsupportedError as error:
         unsupported = error
     try:
-        partition = Partition(model, where, batch)
+        partition = _partition(model, where, batch)
     except SystolithError as error:
         reason = str(error).removeprefix(f"{where}: ")
         raise UnsupportedError(f"{unsupported}; no host can run it: {reason}", unsupported.node) from None
-    return _compile_split(partition, config, model, strict)
+    return _compile_split(model, where, partition, config, batch, strict)
 
 
-def _compile_split(partition: Partition, config: Config, model: bytes, strict: bool) -> CompiledNetwork:
-    """The parts that the front end and the back end both accept."""
-    done: dict[bytes, Compiled] = {}
-    parts = _parts(partition, strict)
-    while missing := [p for p in parts if isinstance(p, AcceleratorPart) and p.model not in done]:
+def _partition(model: bytes, where: str, batch: int) -> Partition:
+    """The model's. Where ONNX Runtime refuses it with that batch, inputs that the host alone can read have none."""
+    try:
+        return Partition(model, where, batch)
+    except SystolithError:
+        names = for_the_host(ModelProto.FromString(model))
+        with suppress(SystolithError):
+            if names:
+                return Partition(model, where, batch, names)
+        raise
+
+
+def _compile_split(model: bytes, where: str, partition: Partition, config: Config, batch: int,
+                   strict: bool) -> CompiledNetwork:  # fmt: skip
+    """The parts that the front end and the back end both accept; what first dimensions can stay open does."""
+    done: dict[bytes, Compiled | UnsupportedError] = {}
+
+    def compiled(part: AcceleratorPart) -> Compiled:
+        if part.model not in done:
+            try:
+                done[part.model] = compile_levels(part.graph, config, part.model)
+            except UnsupportedError as error:
+                done[part.model] = error
+        return known(part)
+
+    def known(part: AcceleratorPart) -> Compiled:
+        found = done.get(part.model)
+        if isinstance(found, Compiled):
+            return found
+        raise found or _NotCompiledError
+
+    parts = _accepted(partition, compiled, strict)
+    proto = ModelProto.FromString(model)
+    for names in left_open(proto, _programs(parts)):
         try:
-            done[missing[0].model] = compile_levels(missing[0].graph, config, missing[0].model)
-        except UnsupportedError as error:
-            partition.to_host(error, missing[0].nodes)
-            parts = _parts(partition, strict)
-    compiled = tuple(part if isinstance(part, HostPart) else done[part.model] for part in parts)
-    runs = tuple(part if isinstance(part, HostPart) else part.program for part in compiled)
+            other = Partition(model, where, batch, names)
+            found = _accepted(other, known)
+        except (SystolithError, _NotCompiledError):
+            continue
+        if _programs(found) == _programs(parts):
+            partition, parts = other, found
+            break
     whole = partition.all
+    if batch != 1 and not any(is_open(port) and not is_open(fixed) for port, fixed in
+                              zip(proto.graph.input, whole.model.graph.input, strict=True)):  # fmt: skip
+        raise SystolithError(
+            f"{where}: batch must be 1, as the accelerator reads no input that leaves it open, not {batch}"
+        )
     network = Network(
         whole.model.graph.name,
-        runs,
+        tuple(part if isinstance(part, HostPart) else part.program for part in parts),
         partition.signatures(whole.inputs),
         partition.signatures(whole.outputs),
         model,
     )
-    return CompiledNetwork(compiled, network)
+    return CompiledNetwork(parts, network)
+
+
+def _accepted(
+    partition: Partition, compiled: Callable[[AcceleratorPart], Compiled], strict: bool = False
+) -> tuple[Compiled | HostPart, ...]:
+    """The parts, compiled; nodes that the back end refuses move to the host."""
+    while True:
+        found: list[Compiled | HostPart] = []
+        for part in _parts(partition, strict):
+            if isinstance(part, HostPart):
+                found.append(part)
+                continue
+            try:
+                found.append(compiled(part))
+            except UnsupportedError as error:
+                partition.to_host(error, part.nodes)
+                break
+        else:
+            return tuple(found)
+
+
+def _programs(parts: tuple[Compiled | HostPart, ...]) -> list[Program]:
+    """Those of the accelerator's parts."""
+    return [part.program for part in parts if isinstance(part, Compiled)]
 
 
 def _parts(partition: Partition, strict: bool) -> tuple[AcceleratorPart | HostPart, ...]:

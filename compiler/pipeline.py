@@ -1,5 +1,7 @@
-"""`compile_model`: ONNX to program. The pipeline, each arrow a plain function: import, plan, schedule, order
-(with drains, tokens and CONFIGs), check."""
+"""Pipeline from ONNX to program, `compile_model`: import, passes, plan, schedule, order, check; each a plain function.
+
+Order includes drains, tokens and CONFIGs.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The generator: everything a user of the hardware needs, in a folder."""
+"""Generator: Verilog, configuration, register map, C header and lint waivers, in one folder."""
 
 import errno
 import tempfile

@@ -1,4 +1,4 @@
-"""The signatures blocks meet at. Every multi-bit thing that crosses a block boundary has its layout here.
+"""Signatures at which blocks meet. Every multi-bit signal that crosses a block boundary has its layout here.
 
 Three rules hold everywhere. Streams are `amaranth.lib.stream`: a transfer happens in a cycle with valid and ready. SRAM
 reads return data exactly `READ_LATENCY` cycles after the cycle in which the request was taken. Blocks reset by the one

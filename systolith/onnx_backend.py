@@ -22,6 +22,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 from onnx.backend.test.runner import BackendIsNotSupposedToImplementIt
 
+from systolith.compiler.frontend.model.open_dims import is_open
 from systolith.compiler.frontend.model.reader import OLDEST_OPSET
 from systolith.compiler.frontend.model.types import port, tensor_types
 from systolith.compiler.frontend.registry import OPERATORS
@@ -66,7 +67,8 @@ class Prepared(BackendRep):
     """A model that runs as often as one likes.
 
     Scales, weights and whatever else the accelerator needs to be constant may be inputs of the model: they are bound
-    as they come, and the network is compiled again only if they, or the batch, are others than before.
+    as they come, and the network is compiled again only if they, or first dimensions that the model leaves open, are
+    others than before.
     """
 
     def __init__(self, model: ModelProto, config: Config, backend: str, strict: bool, quantize: bool):
@@ -75,8 +77,8 @@ class Prepared(BackendRep):
         self.ports = {item.name: item for item in model.graph.input if item.name not in stored}
         self.changing = _changing(model)
         self._networks: dict[tuple, Program | Network] = {}
-        if self.changing.issuperset(self.ports) and not quantize and all(_is_fixed(p) for p in self.ports.values()):
-            self._network({}, 1, {})
+        if self.changing.issuperset(self.ports) and not quantize and not any(map(is_open, self.ports.values())):
+            self._network({}, {})
 
     def split(self, inputs: Inputs) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
         """Inputs by name, given so or in the model's order: those that are bound, and the rest."""
@@ -87,9 +89,7 @@ class Prepared(BackendRep):
     def ready(self, inputs: Inputs) -> Ready:
         """The network for these inputs."""
         bound, rest = self.split(inputs)
-        open_ones = [rest[name] for name in rest if not _is_fixed(self.ports[name])]
-        batch = len(open_ones[0]) if open_ones and open_ones[0].ndim else 1
-        return Ready(self._network(bound, batch, rest), rest)
+        return Ready(self._network(bound, rest), rest)
 
     def run(self, inputs: Inputs, **kwargs: Any) -> tuple[Any, ...]:
         """The model's outputs, in its order, and by name."""
@@ -108,14 +108,20 @@ class Prepared(BackendRep):
                 raise SystolithError(f"Input '{name}' must be {expected}, not {values.dtype}")
         return given
 
-    def _network(self, bound: Mapping[str, NDArray], batch: int, rest: Mapping[str, NDArray]) -> Program | Network:
-        key = (batch, *((name, values.dtype.str, values.shape, values.tobytes()) for name, values in bound.items()))
+    def _network(self, bound: Mapping[str, NDArray], rest: Mapping[str, NDArray]) -> Program | Network:
+        sizes = {name: len(x) for name, x in rest.items() if is_open(self.ports[name]) and x.ndim}
+        values = ((name, values.dtype.str, values.shape, values.tobytes()) for name, values in bound.items())
+        key = (*sizes.items(), *values)
         if key not in self._networks:
-            model = bind(self.model, bound).SerializeToString()
+            proto = bind(self.model, bound)
+            for port in proto.graph.input:
+                if port.name in sizes:
+                    port.type.tensor_type.shape.dim[0].dim_value = sizes[port.name]
+            model = proto.SerializeToString()
             try:
                 if self.quantize:
                     model = quantize_model(model, rest, operators=OPERATORS, where="model")
-                self._networks[key] = compile_network(model, self.config, batch, self.strict)
+                self._networks[key] = compile_network(model, self.config, strict=self.strict)
             except UnsupportedError as error:
                 raise Unsupported(str(error), error.node) from None
         return self._networks[key]
@@ -258,10 +264,6 @@ def bind(model: ModelProto, bound: Mapping[str, NDArray]) -> ModelProto:
     copy.graph.input.extend(kept)
     copy.graph.initializer.extend(numpy_helper.from_array(values, name) for name, values in bound.items())
     return copy
-
-
-def _is_fixed(port: onnx.ValueInfoProto) -> bool:
-    return all(dim.HasField("dim_value") for dim in port.type.tensor_type.shape.dim[:1])
 
 
 def _port(name: str, dtype: Any, shape: Sequence[int]) -> onnx.ValueInfoProto:

@@ -3,7 +3,7 @@
 A program file may come from anybody, and ONNX Runtime reads external data from the current folder.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import onnx
@@ -13,7 +13,8 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 
 from systolith.errors import SystolithError
 
-__all__ = ["DOMAINS", "Port", "check_onnx", "check_ports", "check_text", "graphs", "parse_model", "tensors"]
+__all__ = ["DOMAINS", "Port", "check_onnx", "check_ports", "check_text", "graphs", "parse_model", "tensors",
+           "with_sizes"]  # fmt: skip
 
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 """What ONNX Runtime can run."""
@@ -101,6 +102,20 @@ def check_ports(model: ModelProto, inputs: Sequence[Port], outputs: Sequence[Por
     for port in inputs:
         if not _fits(by_name[port.name], port.shape):
             raise SystolithError(f"{where} must have an input '{port.name}' of shape {port.shape}; it has another one")
+
+
+def with_sizes(model: ModelProto, inputs: Iterable[Port]) -> ModelProto:
+    """A copy whose inputs have the sizes that they have here, where these are known: a batch, which the model may leave
+    open. Without shapes inferred before."""
+    shapes = {port.name: port.shape or () for port in inputs}
+    fixed = ModelProto()
+    fixed.CopyFrom(model)
+    for port in fixed.graph.input:
+        for dim, size in zip(port.type.tensor_type.shape.dim, shapes.get(port.name, ()), strict=False):
+            if size is not None:
+                dim.dim_value = size
+    del fixed.graph.value_info[:]
+    return fixed
 
 
 def tensors(model: ModelProto) -> Iterator[TensorProto]:

@@ -1,6 +1,6 @@
-"""What an instruction touches, cell by cell, from its fields and its unit's constants; refuses what is out of bounds.
+"""Accesses of one instruction, cell by cell, from its fields and its unit's constants; refuses what is out of bounds.
 
-The checker's own view, on purpose apart from `compiler/order/access.py`.
+This is the checker's own view. It is separate from `compiler/order/access.py` on purpose.
 """
 
 from collections import defaultdict

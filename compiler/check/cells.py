@@ -1,7 +1,7 @@
-"""What the checker's views of an instruction are made of: cells it touches, and refusals of what is out of bounds.
+"""Cells that an instruction touches, and refusals of what is out of bounds: the checker's basic types.
 
-A cell is a word of activation, weight or parameter SRAM, an accumulator half, or a granule of a memory region, so small
-that whole words have granules of their own.
+A cell is a word of activation, weight or parameter SRAM, a half of the accumulators, or a granule of a memory region.
+Granules are so small that each whole word has granules of its own.
 """
 
 from collections.abc import Mapping

@@ -1,15 +1,16 @@
-"""Proof that a program is safe to run, from its bytes alone: it shares no code with what made it.
+"""Proof that a program is safe to run, from its bytes alone. It shares no code with the rest of the compiler.
 
-`check` decodes the program, finds every cell each instruction touches, matches tokens, and refuses a program with
+`check` decodes the program, finds every cell that each instruction touches, matches tokens, and refuses a program with
 
 - an access outside its SRAM or region, a tile that leaves its accumulator half, a count of zero, a unit that is not
   there, a store to its own code, or no END at its end;
 - a race: two accesses of different units to one cell, one of them a write, in an order that tokens do not fix;
-- an SFU instruction that reads what the SFU may still have in its pipeline, or writes what it reads later;
-- a deadlock, with queues as deep as the hardware's; a token nobody takes; a counter that could overflow.
+- a hazard inside the SFU: an instruction that reads a word which may still be in the SFU's pipeline, or that writes a
+  word which it reads later;
+- a deadlock, with queues as deep as the hardware's; a token that nobody takes; a counter that could overflow.
 
-Tokens of a pair of units are matched first to first, as counters do. "Known" is a vector clock: the last instruction
-of each unit that is surely retired. EXECUTE has two: its weight stage knows LOAD_W's tokens only.
+Tokens of a pair of units are matched first to first, as counters do. "Known" is a vector clock: for each unit, the last
+instruction that is surely retired. EXECUTE has two: its weight stage knows the tokens of LOAD_W only.
 """
 
 from collections import defaultdict, deque

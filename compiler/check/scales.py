@@ -1,6 +1,7 @@
-"""Proof that every scale the SFU multiplies by is one that it can: positive and normal, as the compiler makes them.
+"""Proof that every scale that the SFU multiplies by is positive and normal, as the compiler makes them.
 
-With others the hardware gives what no simulator has to give. They lie in what LOAD.W brings to parameter SRAM.
+With other scales the results of hardware and simulators may differ. Scales lie in the bytes that LOAD.W brings to
+parameter SRAM.
 """
 
 import numpy as np

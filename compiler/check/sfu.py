@@ -1,4 +1,4 @@
-"""The checker's view of the SFU: what an instruction touches, and where it must `drain` the pipeline."""
+"""Accesses of an SFU instruction, and its need to `drain` the pipeline: the checker's own view."""
 
 import numpy as np
 from numpy.typing import NDArray

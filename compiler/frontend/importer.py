@@ -1,7 +1,6 @@
-"""ONNX to Graph: the front end's walk over the nodes. Every node and attribute is either honoured or refused by name.
-
-Each node turns what is known of its inputs (`tensors`) into what is known of its outputs; QuantizeLinear, the
-quantized operators and those that move data append layers. Nodes that no output needs are skipped.
+"""ONNX to graph: the walk over the nodes. Every node and attribute is either honoured or refused by name.
+ Each node maps the descriptions of its input tensors to those of its outputs. QuantizeLinear, the quantized operators
+and those that move data append layers. Nodes that no output needs are skipped.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from systolith.compiler.frontend.fusing.channel_order import settled
 from systolith.compiler.frontend.model.early_quantize import Key, early_keys, key_of
 from systolith.compiler.frontend.model.node import Node
+from systolith.compiler.frontend.model.open_dims import check_batch
 from systolith.compiler.frontend.model.reader import check_types, read_model
 from systolith.compiler.frontend.model.types import TensorType, check_output
 from systolith.compiler.frontend.operators.quantize_linear import quantize
@@ -51,9 +51,8 @@ def import_model(
     run exactly.
     """
     where = where or (str(source) if isinstance(source, Path) else "model")
-    if batch < 1:
-        raise SystolithError(f"{where}: batch must be at least 1, not {batch}")
     model = read_model(source, where)
+    check_batch(model, where, batch)
     walk = _Walk(model, where, batch, types)
     walk.run()
     graph = walk.graph()
@@ -114,7 +113,7 @@ class _Walk:
         outputs: list[Tensor] = []
         for name in proto.output:
             kind = self.types.get(name)
-            if kind is not None and kind.fixed is not None and kind.dtype in ("int8", "uint8"):
+            if kind is not None and kind.fixed is not None and all(kind.fixed) and kind.dtype in ("int8", "uint8"):
                 array = Array(name, kind.fixed, np.dtype(kind.dtype))
                 outputs.append(Quantized(array, strided(array.shape), np.dtype(kind.dtype)))
             else:

@@ -47,10 +47,9 @@ def _shape(port: ValueInfoProto, where: str, batch: int) -> tuple[int, ...]:
         size = dim.dim_value if dim.HasField("dim_value") else 0
         if i == 0 and not dim.HasField("dim_value"):
             size = batch
-        elif i == 0 and batch not in (1, size):
-            raise SystolithError(
-                f"{where}: input '{port.name}' has batch {size} fixed in the file; batch must be that, not {batch}"
-            )
+        elif dim.HasField("dim_value") and size == 0:
+            message = f"{where}: input '{port.name}' must have elements, not size 0 in dimension {i}"
+            raise UnsupportedError(message, port.name)
         if size < 1:
             raise UnsupportedError(
                 f"{where}: input '{port.name}' must have a fixed size in dimension {i} "

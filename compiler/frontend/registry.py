@@ -1,4 +1,4 @@
-"""Operators the front end knows: by name, the function that turns what is known of inputs into what is of outputs."""
+"""Registry of operators: for each name, the function that maps descriptions of inputs to those of outputs."""
 
 from systolith.compiler.frontend.operators.concat import concat, qlinear_concat
 from systolith.compiler.frontend.operators.conv_transpose import conv_transpose

@@ -1,1 +1,1 @@
-"""The graph between front end and back end: its definition, its text, what must hold for it."""
+"""The graph between front end and back end: its definition, its text, its verification."""

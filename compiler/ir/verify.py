@@ -1,4 +1,4 @@
-"""`verify(graph)`: what must hold between passes. Raises SystolithError that names the layer or tensor."""
+"""Verification of a graph between passes: `verify(graph)` raises SystolithError that names the layer or tensor."""
 
 from collections import defaultdict
 from math import prod

@@ -1,1 +1,1 @@
-"""Jobs: what a layer is to the unit that runs it, and every way to run it."""
+"""Jobs: a layer as loops of the unit that runs it, and every way to run it."""

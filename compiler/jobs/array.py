@@ -1,5 +1,7 @@
-"""Convolutions on the array: `plain` makes the job of a layer on its input as it lies in memory (`packed.py` knows
-other ways). A matrix product is a 1x1 convolution whose rows are the batch."""
+"""Convolutions on the array: `plain` makes the job of a layer on its input as it lies in memory.
+
+`packed.py` has the other ways. A matrix product is a 1x1 convolution whose rows are the batch.
+"""
 
 import numpy as np
 from numpy.typing import NDArray

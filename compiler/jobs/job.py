@@ -1,6 +1,6 @@
-"""What a layer is to the units that run it: a `Job`, loops over words of a tensor.
+"""Job: a layer as the units run it, loops over words of a tensor.
 
-`array.py`, `packed.py`, `depthwise.py` and `sfu.py` make jobs from layers, `candidates.py` all of a layer.
+`array.py`, `packed.py`, `depthwise.py` and `sfu.py` make jobs of layers. `candidates.py` lists all jobs of a layer.
 """
 
 from dataclasses import dataclass

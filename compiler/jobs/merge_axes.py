@@ -1,4 +1,4 @@
-"""Folding the batch or the columns of a job into rows, where each pixel is treated alone and only strides change."""
+"""Merging of axes: batch or columns of a job become rows, where pixels are independent and only strides change."""
 
 from dataclasses import dataclass, replace
 

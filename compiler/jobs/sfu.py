@@ -1,4 +1,4 @@
-"""Map layers: the SFU alone. `map_job` makes the job, `regions` the parts of a tile that share a parameter word."""
+"""Layers of the SFU alone: `map_job` makes the job, `regions` the parts of a tile that share a parameter word."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""Where the elements of a value lie in its tensor."""
+"""Layout: word addresses of a value in its tensor."""

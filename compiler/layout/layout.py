@@ -1,7 +1,7 @@
-"""Where the elements of a value lie: words from the start of the tensor that holds them, in channel blocks.
+"""Layout of a value: word strides from the start of the tensor that holds it, in channel blocks.
 
-A tensor is [batch][channel block][row][column] of words of `array` channels. A value inside another has that one's
-strides; its first channel must be the first of a block.
+A tensor is [batch][channel block][row][column] of words of `array` channels. A value inside another value has the
+strides of that one; its first channel must be the first of a block.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
-"""What a step reads and writes: boxes of cells in a memory, one function for each kind of instruction.
+"""Accesses of a step, reads and writes: boxes of cells in a memory, one function for each kind of instruction.
 
 A cell is a word of activation, weight or parameter SRAM, a half of the accumulators (of the array, or of the depthwise
 unit), or a granule of a memory region (the largest power of two that divides every address of a blocked tensor). A box
-may be larger than what is touched, never smaller.
+may be larger than the cells that are touched, never smaller.
 """
 
 from collections.abc import Callable, Mapping

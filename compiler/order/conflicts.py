@@ -1,4 +1,4 @@
-"""Which steps must stay in order, wherever they run, and which work on the same sums."""
+"""Conflicts: steps that must keep their order, on whatever unit they run; and chains of steps on the same sums."""
 
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,5 +1,4 @@
-"""Where the SFU has to wait for itself: an instruction that reads words which an earlier one may still have in the
-pipeline gets `drain`."""
+"""Read-after-write hazards of the SFU: an instruction that reads words still in the pipeline gets `drain`."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""How long an instruction keeps its unit, and how long after that it retires, about."""
+"""Durations and latencies of instructions: cycles on the unit, and cycles from there to retirement (estimates)."""
 
 from collections.abc import Mapping
 

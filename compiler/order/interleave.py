@@ -1,8 +1,8 @@
-"""Layers overlap: steps in the order in which they would start if each unit could take any step that is ready.
-
-Program order may be any that keeps the order of conflicting steps. The machine is run on a model with the durations of
-the timeline: a unit that is free takes the first step, in the given order, whose predecessors are far enough. Sums move
-between the halves of the accumulators: a chain of steps takes a half when it starts and frees it when it has been read.
+"""Overlap of layers: a new program order, in which each unit takes any step that is ready.
+ Every order is correct that keeps the order of conflicting steps. The steps are run on a model of the machine with the
+durations of the timeline: a free unit takes the first step, in the given order, whose predecessors are far enough. Sums
+move between the halves of the accumulators: a chain of steps takes a half when it starts, and frees it when it was
+read.
 """
 
 import heapq

@@ -1,5 +1,7 @@
-"""Program order: the steps as they were planned, layer by layer, or interleaved, whichever the timeline says is faster;
-drains, CONFIGs and tokens follow from it."""
+"""Program order: layer by layer as planned, or interleaved, whichever is faster by the timeline.
+
+Drains, CONFIGs and tokens follow from it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""From steps to instructions: CONFIG only where a unit's constants change, and the tokens that `tokens.py` found."""
+"""Steps to instructions: CONFIG only where a unit's constants change, and the tokens of `tokens.py`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

@@ -1,9 +1,9 @@
-"""When each instruction runs, about: the machine at the grain of instructions and bursts, for schedules and reports.
+"""Timeline: an estimate of when each instruction runs, at the grain of instructions and bursts.
 
-Queues, tokens, the shared read port (the two load units take turns, burst by burst), the array's max(M, N) cycles a
-K tile, the depthwise unit's passes and the SFU's lanes and windows are modelled; bank conflicts, refresh of a real
-memory and 4 KiB splits are not. The RTL has the last word: this is for choosing between schedules and for seeing where
-cycles go.
+It models queues, tokens, the shared read port (the two load units take turns, burst by burst), the array's max(M, N)
+cycles a K tile, the passes of the depthwise unit, and the lanes and windows of the SFU. It does not model bank
+conflicts, refresh of a real memory, and 4 KiB splits. It serves to choose between schedules and to see where cycles go.
+The RTL has the last word.
 """
 
 import heapq

@@ -1,8 +1,7 @@
-"""Tokens: which instruction waits for which unit, and signals which, so that every conflict keeps its program order.
-
-Three steps. `dependences`: for each step and each other unit, the last step of that unit it must come after. `reduce`:
-leave out what an earlier wait already implies, directly or through another unit (vector clocks). `limit`: no token
-counter may overflow, so a giver that is too far ahead waits until earlier tokens are taken.
+"""Tokens: each instruction waits for units and signals units, so that every conflict keeps its program order.
+ Three steps. `dependences`: for each step and each other unit, the last step of that unit it must come after. `reduce`:
+leave out dependences that an earlier wait already implies, directly or through another unit (vector clocks). `limit`:
+no token counter may overflow, so a giver that is too far ahead waits until earlier tokens are taken.
 
 Units retire their steps in order, so a token from one step stands for all steps of its unit before it. EXECUTE starts
 twice: its weight stage knows only the tokens of LOAD_W, its row stage all of them.

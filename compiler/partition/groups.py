@@ -1,4 +1,4 @@
-"""Nodes on two sides, in as few groups as their order allows: each group has what of one side can run next."""
+"""Groups of nodes on two sides, as few as their order allows: each takes all nodes of its side that can run next."""
 
 from collections.abc import Iterable, Mapping
 from graphlib import CycleError, TopologicalSorter

@@ -1,9 +1,8 @@
-"""Multiply-accumulates of ONNX nodes, for what the host runs: `macs(node, scope)`.
-
-What multiplies and sums counts: products of matrices, convolutions, recurrent layers, attention. What works element by
-element, sums alone or interpolates is 0. Nothing is discounted: not padding, masks, nor sequences that end early. A
-dimension that is not known counts as 1, and a Loop whose trip count is not known runs once, so that a number is what it
-is at least. Of If the larger branch counts.
+"""Multiply-accumulates of ONNX nodes, for the share of the host: `macs(node, scope)`.
+ Operators that multiply and sum count: products of matrices, convolutions, recurrent layers, attention. Elementwise
+operators, sums alone and interpolation count 0. Nothing is subtracted: not padding, masks, nor sequences that end
+early. A dimension that is not known counts as 1, and a Loop whose trip count is not known runs once: the number is a
+lower bound there. Of If the larger branch counts.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The nodes of a model: what each reads, which are constant, which are light enough to be there twice."""
+"""Nodes of a model: the tensors that each reads, which nodes are constant, and which are light enough to be copied."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from systolith.compiler.frontend.values.constants import is_random
 from systolith.compiler.partition.macs import Scope, macs
 from systolith.errors import SystolithError
 
-__all__ = ["Nodes", "fixed_batch"]
+__all__ = ["Nodes", "reads"]
 
 EIGHT_BITS = ("int8", "uint8")
 VIEWS = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
@@ -63,7 +63,7 @@ class Nodes:
     @cached_property
     def operands(self) -> tuple[tuple[str, ...], ...]:
         """Tensors that each node reads."""
-        return tuple(tuple(name for name in dict.fromkeys(_reads(node)) if name) for node in self.nodes)
+        return tuple(tuple(name for name in dict.fromkeys(reads(node)) if name) for node in self.nodes)
 
     @cached_property
     def constants(self) -> frozenset[int]:
@@ -87,8 +87,8 @@ class Nodes:
         the model's inputs."""
         found = set(self.constants)
         early = set(self.inputs)
-        for i, (node, reads) in enumerate(zip(self.nodes, self.reads, strict=True)):
-            if reads and early.issuperset(reads) and node.op_type in ("QuantizeLinear", "DequantizeLinear", *VIEWS):
+        for i, (node, names) in enumerate(zip(self.nodes, self.reads, strict=True)):
+            if names and early.issuperset(names) and node.op_type in ("QuantizeLinear", "DequantizeLinear", *VIEWS):
                 early.update(node.output)
                 found.add(i)
             if node.op_type == "DequantizeLinear":
@@ -153,18 +153,6 @@ class Nodes:
         return Scope.of(self.model, (port(name, kind) for name, kind in self.types.items()))
 
 
-def fixed_batch(model: ModelProto, batch: int) -> ModelProto:
-    """A copy with `batch` where the first dimension of an input is open, and without shapes inferred before."""
-    fixed = ModelProto()
-    fixed.CopyFrom(model)
-    for given in fixed.graph.input:
-        for dim in given.type.tensor_type.shape.dim[:1]:
-            if not dim.HasField("dim_value"):
-                dim.dim_value = batch
-    del fixed.graph.value_info[:]
-    return fixed
-
-
 def _stored(model: ModelProto) -> set[str]:
     graph = model.graph
     return {"", *(tensor.name for tensor in graph.initializer), *(t.values.name for t in graph.sparse_initializer)}
@@ -188,12 +176,12 @@ def _needed(model: ModelProto, nodes: Sequence[NodeProto]) -> list[NodeProto]:
     needed = []
     for node in reversed(nodes):
         if wanted.intersection(node.output):
-            wanted.update(_reads(node))
+            wanted.update(reads(node))
             needed.append(node)
     return needed[::-1]
 
 
-def _reads(node: NodeProto) -> Iterator[str]:
+def reads(node: NodeProto) -> Iterator[str]:
     """Tensors that a node reads, those that graphs in its attributes take from outside included."""
     yield from node.input
     for attribute in node.attribute:
@@ -201,7 +189,7 @@ def _reads(node: NodeProto) -> Iterator[str]:
         for graph in graphs:
             own = {port.name for port in graph.input} | {tensor.name for tensor in graph.initializer}
             own |= {name for inner in graph.node for name in inner.output}
-            names = [name for inner in graph.node for name in _reads(inner)] + [port.name for port in graph.output]
+            names = [name for inner in graph.node for name in reads(inner)] + [port.name for port in graph.output]
             yield from (name for name in names if name not in own)
 
 

@@ -1,8 +1,8 @@
-"""Splits a model between accelerator and host: `Partition(model).parts()`, in an order in which they can run.
+"""Partition of a model between accelerator and host: `Partition(model).parts()`, in an order in which they can run.
 
-Where the front end, or the back end, refuses a node (UnsupportedError), it moves to the host, until every part for the
-accelerator imports. A node that shares a float32 tensor with one on the host moves as well, so that what goes between
-them has 8 bits. Light nodes (`frontend.nodes`) belong to no side: each part has its own.
+A node that the front end or the back end refuses (UnsupportedError) moves to the host, until every part for the
+accelerator imports. A node that shares a float32 tensor with one on the host moves as well, so that tensors between
+them have 8 bits. Light nodes (`nodes.py`) belong to no side: each part has its own copy.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -13,12 +13,13 @@ from onnx import ModelProto, helper
 
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.frontend.model.names import stems
+from systolith.compiler.frontend.model.open_dims import fixed_batch
 from systolith.compiler.frontend.model.reader import read_model
 from systolith.compiler.frontend.model.types import TensorType, port
 from systolith.compiler.frontend.registry import OPERATORS
 from systolith.compiler.ir.graph import Concat, Graph, Layer, Map, Select
 from systolith.compiler.partition.groups import Units, cycle, groups
-from systolith.compiler.partition.nodes import Nodes, fixed_batch
+from systolith.compiler.partition.nodes import Nodes
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.network import HostNode, HostPart, Signature
 
@@ -55,13 +56,15 @@ class Partition:
         Its name, for errors.
     batch : int
         Size of a batch dimension that it leaves open.
+    left_open : Collection[str]
+        Inputs whose first dimension is no batch, and stays open.
 
     Raises SystolithError for bad input.
     """
 
-    def __init__(self, source: bytes, where: str, batch: int = 1):
+    def __init__(self, source: bytes, where: str, batch: int = 1, left_open: Collection[str] = ()):
         self.where = where
-        self.all = Nodes.of(fixed_batch(read_model(source, where), batch), where)
+        self.all = Nodes.of(fixed_batch(read_model(source, where), batch, left_open), where)
         self.imported: dict[_Group, AcceleratorPart] = {}
         self.reasons = self._refused()
         """Why each node on the host is there."""

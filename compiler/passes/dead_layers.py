@@ -1,4 +1,4 @@
-"""Removes layers whose result nobody needs."""
+"""Dead layers, whose result nobody needs, are removed."""
 
 from dataclasses import replace
 

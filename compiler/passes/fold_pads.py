@@ -1,4 +1,4 @@
-"""Padding in front of a convolution or pool becomes its own padding, where both read the same value there."""
+"""Padding before a convolution or pool becomes the layer's own padding, where both read the same value there."""
 
 from dataclasses import replace
 

@@ -1,8 +1,7 @@
-"""Fuses maps into the layer before them: what the special function unit does on the way costs no pass of its own.
-
-A map that reads one value at a time is a table. It joins the convolution or map that makes its input; an addition joins
-the later of two convolutions; a maximum joins a convolution if its windows do not overlap, or only within a row.
-Nothing changes a result.
+"""Fusion of SFU layers into the layer before them: the SFU then does them on the way, without a pass of its own.
+ A layer that reads one value at a time is a table. It joins the convolution or SFU layer that makes its input. An
+addition joins the later of two convolutions. A maximum joins a convolution if its windows do not overlap, or only
+within a row. Nothing changes a result.
 """
 
 from collections import Counter

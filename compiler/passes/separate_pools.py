@@ -1,8 +1,7 @@
-"""The maximum over windows that overlap, in two steps: along rows, then along columns.
-
-The first step joins the convolutions before it, also through a concatenation: it reads what leaves the accumulators
-anyway. The second step reads a column of each window, of a tensor that is narrower by the stride. Where nothing can be
-joined, two steps are for windows of which they read less. Nothing changes a result.
+"""Separation of a maximum over overlapping windows into two steps: along rows, then along columns.
+ The first step joins the convolutions before it, also through a concatenation: it reads values that leave the
+accumulators anyway. The second step reads a column of each window, of a tensor that is narrower by the stride. Where
+nothing can be joined, only windows of which two steps read less are separated. Nothing changes a result.
 """
 
 from collections import Counter

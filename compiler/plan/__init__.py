@@ -1,1 +1,1 @@
-"""The plan of a graph: how each layer is tiled, where each tensor lies, at what cost."""
+"""Plan of a graph: tiles of each layer, places of tensors, costs."""

@@ -1,5 +1,4 @@
-"""The cost model a plan is chosen by: cycles of the unit that computes, of the memory port, and what starting and
-draining add."""
+"""Cost model of a plan: cycles of the computing unit, of the memory port, and of starting and draining."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

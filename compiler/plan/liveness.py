@@ -1,4 +1,4 @@
-"""How long tensors live: from the first layer that writes a part of one to the last that reads any of it."""
+"""Liveness of tensors: from the first layer that writes a part of one to the last layer that reads any of it."""
 
 from collections import defaultdict
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Which tensors fit into activation SRAM, and where: packing of rectangles, words by layers.
-
-The first order tried is that of the layers, each tensor in banks that nobody reads at the same time. If not all find
-room so, tighter orders are tried, and those that found none are moved to the front a few times.
+"""Packing of tensors into activation SRAM: which fit, and at which words. Rectangles of words by layers.
+ The first order tried is that of the layers, each tensor in banks that no other unit reads at the same time, which
+avoids bank conflicts. If not all tensors find room so, tighter orders are tried; tensors that found none are moved to
+the front a few times.
 """
 
 from collections.abc import Callable, Mapping, Sequence

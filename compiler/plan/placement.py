@@ -1,4 +1,4 @@
-"""Where tensors and staging buffers lie: liveness-based placement, and rings for what passes through an SRAM."""
+"""Placement of tensors by liveness, and rings: buffers in turn for data that passes through an SRAM."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace

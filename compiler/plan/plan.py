@@ -1,4 +1,4 @@
-"""A plan for every layer and a place for every tensor of a graph."""
+"""Plan for every layer, and a place for every tensor of a graph, with spills."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""How a job is cut to fit the SRAMs: output tiles, groups of output blocks, K boxes, chosen by a cost model.
+"""Tiling of a job to fit the SRAMs: output tiles, groups of output blocks, K slices (boxes), chosen by a cost model.
 
 A plan runs: for each group of output blocks, for each image, for each output tile, for each output block of the group,
-for each K box: one EXECUTE; then the SFU. A job of the SFU alone has no EXECUTE. What a loop needs again and still
+for each K box: one EXECUTE; then the SFU. A job of the SFU alone has no EXECUTE. Data that a loop needs again and still
 finds in SRAM is not loaded again, so a group of all blocks keeps the activations and a group of one keeps the weights.
 """
 

@@ -6,7 +6,8 @@ A run of the model takes of each array, by the shape that the model's input has:
   size), comes as (runs,) or (runs, 1, batch, size).
 - an array with as many axes: as many entries of the first one, the samples, as the input's first dimension says; the
   last run is filled up with the last sample. Where the model leaves that dimension open, several samples go at a time.
-- an array of the input's own shape, where other inputs have several runs: all of it, in each run.
+- an array of the input's own shape, where other inputs have several runs, or which has no first entry: all of it, in
+  each run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -164,11 +165,15 @@ def _feed(port: ValueInfoProto, values: Any, what: str) -> _Feed:
     dims = [dim.dim_value if dim.HasField("dim_value") else None for dim in port.type.tensor_type.shape.dim]
     feed = _shaped(values, dims)
     if feed is None:
-        names = [str(dim.dim_value or dim.dim_param or "?") for dim in port.type.tensor_type.shape.dim]
+        names = [
+            str(size) if size is not None else dim.dim_param or "?"
+            for size, dim in zip(dims, port.type.tensor_type.shape.dim, strict=True)
+        ]
         own = f"({', '.join(['samples', *names])})"
-        plain = f"({', '.join(['samples', *names[1:]])}), or {own}" if names else own
+        first = "0" if names[:1] == ["0"] else "samples"
+        plain = f"({', '.join([first, *names[1:]])}), or {own}" if names else own
         raise SystolithError(f"{label} must have shape {plain}, not {values.shape}")
-    if not values.size:
+    if not feed.count:
         raise SystolithError(f"{label} must have at least one sample; its shape is {values.shape}")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise SystolithError(f"{label} must be finite numbers; it has NaN or infinity")
@@ -193,4 +198,6 @@ def _shaped(values: NDArray, dims: list[int | None]) -> _Feed | None:
     fixed = zip(dims, behind, strict=True) if extra else zip(dims[1:], behind[1:], strict=True)
     if any(dim not in (None, size) for dim, size in fixed):
         return None
+    if dims and dims[0] == 0 and not extra:
+        return _Feed(values[np.newaxis], 1, extra=True) if not len(values) else None
     return _Feed(values, 1 if extra or not dims else dims[0], extra)

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
+from systolith.compiler.partition.nodes import reads
+
 __all__ = ["fold_norms", "new_name"]
 
 EPSILON = 1e-5
@@ -15,7 +17,7 @@ EPSILON = 1e-5
 def fold_norms(model: ModelProto) -> ModelProto:
     """The model, each BatchNormalization gone that alone reads a Gemm's result; all of their operands constant."""
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    readers = Counter(name for node in model.graph.node for name in node.input)
+    readers = Counter(name for node in model.graph.node for name in reads(node))
     readers.update(port.name for port in model.graph.output)
     products = {node.output[0]: node for node in model.graph.node if _is_product(node, stored)}
     kept = []

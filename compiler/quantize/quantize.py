@@ -26,6 +26,7 @@ from systolith.compiler.frontend.model.open_dims import with_open_dims
 from systolith.compiler.frontend.model.reader import read_model
 from systolith.compiler.quantize.calibration import Samples
 from systolith.compiler.quantize.fold_norms import fold_norms
+from systolith.compiler.quantize.hidden_readers import show_readers
 from systolith.compiler.quantize.own_constants import own_constants
 from systolith.errors import SystolithError
 
@@ -86,7 +87,7 @@ def quantize_model(
             onnx.save(model, paths[0])
             # Its symbolic shape inference would need a package more, for models with several open dimensions.
             quantization.quant_pre_process(paths[0], paths[1], skip_symbolic_shape=True)
-            onnx.save(own_constants(onnx.load(paths[1])), paths[1])
+            onnx.save(show_readers(own_constants(onnx.load(paths[1]))), paths[1])
             quantization.quantize_static(
                 paths[1],
                 paths[2],

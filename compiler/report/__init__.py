@@ -1,1 +1,1 @@
-"""What a program tells of itself: META, and the map of activation SRAM."""
+"""Report of a program: its description (META), and the map of activation SRAM."""

@@ -1,4 +1,4 @@
-"""The map of activation SRAM over time: a line for each layer, a letter for each tensor. Drawn from the META."""
+"""Map of activation SRAM over time: a line for each layer, a letter for each tensor. Drawn from the META."""
 
 from collections.abc import Mapping
 from typing import Any

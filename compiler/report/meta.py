@@ -1,4 +1,4 @@
-"""META of a program: what each layer is, does and costs, and where every tensor lies while it lives."""
+"""META, the description of a program: kind, work and cost of each layer, and the place of each tensor in its life."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

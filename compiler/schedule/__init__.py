@@ -1,1 +1,1 @@
-"""From plans to steps: loads, compute, outputs, and the constants they need."""
+"""Schedule: plans to steps, which are loads, compute, outputs, and the constants they need."""

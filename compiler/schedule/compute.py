@@ -1,4 +1,4 @@
-"""EXECUTE and DEPTHWISE steps: what the array and the depthwise unit add up.
+"""EXECUTE and DEPTHWISE steps: sums on the array and on the depthwise unit.
 
 Coordinates are relative to the first input row and column that exist for a tile.
 """

@@ -1,4 +1,4 @@
-"""What goes on from layer to layer: weights and parameters, through rings of SRAM, and halves of accumulators."""
+"""Constants and buffers that go on from layer to layer: weights and parameters in rings of SRAM, accumulator halves."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field

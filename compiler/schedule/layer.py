@@ -1,9 +1,8 @@
-"""From plans to steps: every load, execute, SFU step and store, layer by layer, with its addresses.
-
-This order alone is correct: a step may overwrite what no later step needs. What may happen at the same time is left
-to another order (`compiler/order/interleave.py`), to the queues and the tokens (`compiler/order/tokens.py`): loads of
-the next tile, of the next output block and of the next layer run ahead because they are other units' work and have
-buffers of their own.
+"""Plans to steps, layer by layer: every load, EXECUTE, SFU step and store, with its addresses.
+ This order alone is correct: a step may overwrite words that no later step needs. Parallelism comes later, from another
+order (`compiler/order/interleave.py`), from queues and from tokens (`compiler/order/tokens.py`): loads of the next
+tile, of the next output block and of the next layer run ahead, because they are other units' work and have buffers of
+their own.
 """
 
 from collections.abc import Hashable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The end of every output tile: SFU steps that write it to the output tensor or a staging buffer, and its stores."""
+"""Output steps, the end of every output tile: SFU steps into the output tensor or a staging buffer, and stores."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

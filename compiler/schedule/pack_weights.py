@@ -1,4 +1,4 @@
-"""Weights and parameters as region WEIGHTS holds them: a stream for each EXECUTE, a word for each output block."""
+"""Packing of weights and parameters into region WEIGHTS: a stream for each EXECUTE, a word for each output block."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Where a layer's staging buffers lie in activation SRAM: in the hole that living tensors leave."""
+"""Staging buffers of a layer in activation SRAM: they lie in the hole that living tensors leave."""
 
 from systolith.compiler.plan.plan import Planned
 from systolith.config import Config

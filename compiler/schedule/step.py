@@ -1,4 +1,4 @@
-"""A step of the schedule: what becomes an instruction."""
+"""Step of the schedule: it becomes one instruction."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

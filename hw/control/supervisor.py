@@ -1,4 +1,4 @@
-"""Supervisor: starts, watches and stops the core, and tells the registers how it went."""
+"""Supervisor: starts, watches and stops the core, and reports the result to the registers."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, enum, wiring

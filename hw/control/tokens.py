@@ -1,6 +1,6 @@
-"""Token counters: the only thing that orders units against each other.
+"""Token counters: the only synchronization between units.
 
-Between the units: a unit that retires an instruction gives tokens, a unit that starts one takes them.
+A unit that retires an instruction gives tokens; a unit that starts one takes them.
 """
 
 from functools import reduce

@@ -2,8 +2,9 @@
 
 queue -> DepthwisePasses -> DepthwiseWalk
               |-> weight SRAM -> lanes
-A pass is for as many neighbouring taps as a lane has multipliers, or for fewer: `window` says how many of a kernel row
-and column. While the walk is in one pass, the taps of the next one come, of this instruction or the next.
+A pass serves as many neighbouring taps as a lane has multipliers, or fewer: `window` has their number in a kernel row
+and in a kernel column. While the walk is in one pass, the taps of the next one are read, of this instruction or of the
+next.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal

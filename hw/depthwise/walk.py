@@ -1,4 +1,4 @@
-"""The depthwise unit's second stage: reads the input words of each pass, one a cycle, and says what they are for.
+"""The depthwise unit's second stage: reads the input words of each pass, one a cycle, and marks their use.
 
 DepthwisePasses -> DepthwiseWalk -> activation SRAM -> lanes
 """

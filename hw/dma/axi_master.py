@@ -1,4 +1,4 @@
-"""One AXI4 master for all who access memory: fetch, both load units, store.
+"""AXI4 master, shared by all units that access memory: fetch, both load units, store.
 
 requesters (bursts, never across 4 KiB) -> AxiMaster -> memory
 """

@@ -1,4 +1,4 @@
-"""Region number and offset to memory address, with the bounds check: no access gets past it unchecked.
+"""Addresses with bounds check: region number and offset to memory address. No access gets past it unchecked.
 
 rows of an instruction (rows.py) -> Locate -> bursts
 """

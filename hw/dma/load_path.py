@@ -1,4 +1,4 @@
-"""What both load units are made of behind their decoders: rows of memory -> checked addresses -> bursts -> SRAM words.
+"""Load path, common to both load units behind their decoders: memory rows -> checked addresses -> bursts -> SRAM words.
 
 decoder -> RowAccess -+-> ReadStream -> beats -+-> Extractor -> words
                       +-> queue of rows -------+

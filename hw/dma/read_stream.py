@@ -1,4 +1,4 @@
-"""Spans of memory -> an ordered stream of beats, asked for ahead as far as there is room.
+"""Spans of memory -> an ordered stream of beats, requested ahead as far as there is room.
 
 Locate (bounds.py) -> ReadStream -> AxiMaster; beats come back -> buffer -> Extractor (realign.py)
 """

@@ -1,4 +1,4 @@
-"""The address side of LOAD and STORE: jobs -> rows that may be accessed; the first one that may not be is a fault.
+"""Address side of LOAD and STORE: jobs -> rows with checked addresses; the first row out of bounds is a fault.
 
 decoder of a unit -> Rows -> Locate -> checked rows -> bursts and data
 """

@@ -1,4 +1,4 @@
-"""Rows of activation SRAM -> words in order, read ahead: what the store unit packs and writes.
+"""Reader of activation SRAM for STORE: rows -> words in order, read ahead, to be packed and written.
 
 Store -> ReadWords -> SRAM; words come back -> queue -> Packer (packer.py)
 """

@@ -1,4 +1,4 @@
-"""EXECUTE's row stage, second half: feeds the rows of each K tile to the array, and tells the accumulators where.
+"""EXECUTE's row stage, second half: feeds the rows of each K tile to the array, and addresses to the accumulators.
 
 TileStage -> RowStage -> activation SRAM -> array
                   |-> accumulators

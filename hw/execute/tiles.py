@@ -1,8 +1,8 @@
-"""EXECUTE's row stage, first half: takes instructions with their tokens, and works out where each K tile starts.
+"""EXECUTE's row stage, first half: takes instructions with their tokens, and computes where each K tile starts.
 
 WeightStage -> TileStage -> RowStage
-There are no multipliers: what must be multiplied by the row stride is added up, five bits a cycle, while the rows of
-the instruction before still flow.
+There are no multipliers: products with the row stride are made by addition, five bits a cycle, while the rows of the
+instruction before still flow.
 """
 
 from amaranth.hdl import Const, Module, Signal, signed

@@ -1,4 +1,4 @@
-"""What the decoders of the units share: which instruction it is, its start with its tokens, the constants of CONFIG."""
+"""Decoder parts that all units share: kind of an instruction, its start with its tokens, the constants of CONFIG."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""A shift register in one signal: what skews lanes and delays control."""
+"""Shift register in one signal: skews lanes and delays control."""
 
 from amaranth.hdl import Cat, Module, Signal, Value, ValueLike
 

@@ -1,6 +1,6 @@
 """Retirement: instructions wait here, in order, from their start until their last sum is written.
 
-EXECUTE's and the depthwise unit's last stage.
+It is the last stage of EXECUTE and of the depthwise unit.
 """
 
 from amaranth.hdl import Module, Mux, Signal

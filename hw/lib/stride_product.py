@@ -1,4 +1,4 @@
-"""Multiplication by a row stride without multipliers: partial products added up, five bits of a factor a cycle."""
+"""Multiplication by a row stride without multipliers: partial products are added, five bits of a factor a cycle."""
 
 from collections.abc import Iterable
 

@@ -1,4 +1,4 @@
-"""What the stages of the SFU hand on: an instruction with its constants, as the walk and the lanes need it."""
+"""Structs between the stages of the SFU: an instruction with its constants, as the walk and the lanes need it."""
 
 from amaranth.hdl import signed
 from amaranth.lib import data

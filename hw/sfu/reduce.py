@@ -1,4 +1,4 @@
-"""The SFU's lane before requantization: a window of values, one a cycle, to its maximum or sum; then the product.
+"""Reduction in a lane of the SFU: a window of values, one a cycle, to its maximum or sum; then the product.
 
 memories -> choice of the lane's channel (unit.py) -> here -> requantize.py
 """

@@ -1,8 +1,8 @@
-"""The SFU's first stage: checks instructions, and works out from the constants of CONFIG what their walk needs.
+"""The SFU's first stage: checks instructions, and computes the walk's numbers from the constants of CONFIG.
 
 instruction queue -> SfuSetup -> SfuWalk (walk.py)
-CONFIG is applied here, while the instruction before still runs, and then travels on to take and give its tokens. There
-are no multipliers: what is multiplied by the row stride is added up, five bits a cycle, after CONFIG.
+CONFIG is applied here, while the instruction before still runs. Then it travels on to take and give its tokens. There
+are no multipliers: products with the row stride are made by addition, five bits a cycle, after CONFIG.
 """
 
 from amaranth.hdl import Array, Const, Module, Signal

@@ -1,11 +1,11 @@
-"""Special function unit: from accumulators or activations, through windows and arithmetic, into activation SRAM.
+"""Special function unit (SFU): from accumulators or activations, through windows and arithmetic, into activation SRAM.
 
 One pipeline that always flows, `sfu_lanes` channels a cycle:
 
 setup.py -> walk.py -> memories -> lane.py -> write
 
-What belongs to an output, and not to a channel, travels beside the lanes. What belongs to an instruction is kept in a
-ring of contexts, in which each stage looks up what the step that reaches it needs.
+Data of an output, and not of a channel, travels beside the lanes. Constants of an instruction are kept in a ring of
+contexts. Each stage looks up there the constants of the step that reaches it.
 """
 
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value

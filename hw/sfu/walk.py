@@ -1,6 +1,6 @@
 """The SFU's second stage: starts instructions and walks through them, one access to each of its memories a cycle.
 
-SfuSetup (setup.py) -> SfuWalk -> the pipeline of unit.py, which reads what the steps name and writes the results
+SfuSetup (setup.py) -> SfuWalk -> the pipeline of unit.py, which reads the words of each step and writes the results
 """
 
 from amaranth.hdl import Module, Mux, Signal, signed

@@ -16,7 +16,6 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir.graph import Graph
 from systolith.errors import SystolithError
 from systolith.network import HostPart, Network
@@ -25,7 +24,7 @@ from systolith.sim.golden import golden
 from systolith.sim.host.tensors import inputs_of
 from systolith.sim.reference import reference
 from systolith.sim.reference.host_part import run_host
-from systolith.sim.reference.layerwise import Exposed, LayerCheck, batch_of, compare, exposed, float_tensors
+from systolith.sim.reference.layerwise import Exposed, LayerCheck, compare, exposed, float_tensors, graph_of
 from systolith.sim.reference.whole_model import (
     different,
     draws,
@@ -87,9 +86,8 @@ def _check(network: Program | Network, inputs: Arrays, outputs: Arrays) -> Check
     programs = list(_golden_parts(network, inputs, values))
     drawn = _drawn(network)
     wrong = _differences(outputs, {port.name: values[port.name] for port in network.outputs if port.name not in drawn})
-    batch = batch_of(network.model, inputs)
     hosts = [part for part in network.parts if isinstance(part, HostPart)] if isinstance(network, Network) else []
-    host, notes = _hosts(network.model, batch, hosts, inputs)
+    host, notes = _hosts(network, hosts, inputs)
     if reference.saturates() and any(t.quantized == "uint8" for program, _ in programs for t in program.inputs):
         note = "ONNX Runtime's 8-bit kernels saturate on this processor: compared with golden only"
         return Check(wrong, None, 0, (note, *notes), host)
@@ -102,8 +100,8 @@ def _check(network: Program | Network, inputs: Arrays, outputs: Arrays) -> Check
     except SystolithError:
         pass  # Unoptimized it may run.
     try:
-        parts = [exposed(program.model, graph, batch_of(program.model, values)) for program, graph in programs]
-        layers = _layers(network.model, batch, parts, inputs, outputs)
+        parts = [exposed(program.model, graph) for program, graph in programs]
+        layers = _layers(network, parts, inputs, outputs)
     except SystolithError as error:
         return Check(wrong, None, 0, (f"{error}: compared with golden only", *notes), host)
     failed = max(layers.failed, ends if wrong else 0)  # Layers are golden's: they do not show what the run did.
@@ -128,7 +126,7 @@ def _golden_parts(
         if isinstance(part, HostPart):
             values |= run_host(part, mine)
         else:
-            graph = import_model(part.model, "the program's model", batch_of(part.model, mine))
+            graph = graph_of(part)
             values |= golden.run(graph, mine)
             yield part, graph
 
@@ -142,21 +140,21 @@ def _drawn(network: Program | Network) -> set[str]:
     return found
 
 
-def _hosts(model: bytes, batch: int, hosts: Sequence[HostPart], inputs: Arrays) -> tuple[int, list[str]]:
+def _hosts(network: Program | Network, hosts: Sequence[HostPart], inputs: Arrays) -> tuple[int, list[str]]:
     """Elements of the host's parts that differ from the whole model's, and what there is to say."""
     if not hosts:
         return 0, []
     names = [port.name for part in hosts for port in (*part.inputs, *part.outputs)]
     try:
-        expected = run_whole(with_outputs(model, names, batch), inputs, "none")
+        expected = run_whole(with_outputs(network.model, network.inputs, names), inputs, "none")
     except SystolithError as error:
         return 0, [f"{error}: the host's parts are not compared"]
     return host_differences(hosts, expected)
 
 
-def _layers(model: bytes, batch: int, parts: list[Exposed], inputs: Arrays, outputs: Arrays) -> _Layers:
+def _layers(network: Program | Network, parts: list[Exposed], inputs: Arrays, outputs: Arrays) -> _Layers:
     """Compare the layers of all programs. Raises SystolithError if ONNX Runtime runs the model in no way."""
-    whole = with_outputs(model, [name for part in parts for name in part.names], batch)
+    whole = with_outputs(network.model, network.inputs, [name for part in parts for name in part.names])
     notes = []
     try:
         theirs = run_whole(whole, inputs, "all")

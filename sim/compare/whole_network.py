@@ -78,7 +78,7 @@ def _accelerated(network: Program | Network, whole: ModelProto, inputs: Arrays) 
     cuts: dict[str, NDArray] = {}
     for part in network.programs if isinstance(network, Network) else (network,):
         mine = _evaluated(whole, inputs, cuts, [port.name for port in part.inputs])
-        inner = inner_tensors(part.model, mine)
+        inner = inner_tensors(part, mine)
         cuts |= {name: values for name, values in inner.items() if name in made}
     return cuts
 

@@ -4,7 +4,7 @@ Every quantized tensor of the ONNX model that is a value of the graph becomes an
 layer; as soon as a value is whole that ONNX Runtime has too, they are compared, and golden goes on with ONNX Runtime's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -16,14 +16,23 @@ from numpy.typing import NDArray
 from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.frontend.model.types import tensor_types
 from systolith.compiler.ir.graph import Graph, Port
-from systolith.compiler.partition.nodes import fixed_batch
 from systolith.errors import UnsupportedError
+from systolith.program import Program
 from systolith.sim.golden import golden
 from systolith.sim.host.tensors import check_inputs, from_device, to_device
 from systolith.sim.reference import reference
+from systolith.stored_models import with_sizes
 
-__all__ = ["Exposed", "LayerCheck", "batch_of", "compare", "compare_layers", "exposed", "float_tensors",
-           "inner_tensors"]  # fmt: skip
+__all__ = [
+    "Exposed",
+    "LayerCheck",
+    "compare",
+    "compare_layers",
+    "exposed",
+    "float_tensors",
+    "graph_of",
+    "inner_tensors",
+]
 
 FARTHEST = 1 << 30
 """Steps; what is farther away is as wrong."""
@@ -66,18 +75,18 @@ class Exposed:
 def compare_layers(model: bytes, graph: Graph, inputs: Mapping[str, NDArray]) -> list[LayerCheck]:
     """Compare each layer of `graph`, made by `import_model` of `model`, on the inputs that it has in ONNX Runtime."""
     check_inputs(graph.inputs, inputs)
-    part = exposed(model, graph, batch_of(model, inputs))
+    part = exposed(model, graph)
     theirs = {**inputs, **reference.run(part.model, inputs)}
     return compare(part, theirs, float_tensors(part.model))
 
 
-def exposed(model: bytes, graph: Graph, batch: int) -> Exposed:
+def exposed(model: bytes, graph: Graph) -> Exposed:
     """A part that `import_model` took; without tensors that a network can have inside, but not as output."""
     names = _exposable(model, graph)
     while True:
-        extended = expose(model, names, batch)
+        extended = expose(model, graph.inputs, names)
         try:
-            return Exposed(extended, import_model(extended, "the model with more outputs", batch))
+            return Exposed(extended, import_model(extended, "the model with more outputs"))
         except UnsupportedError as error:
             if error.node not in names:
                 raise
@@ -104,29 +113,25 @@ def _is_like(values: Any, port: Port) -> bool:
     return isinstance(values, np.ndarray) and (values.shape, values.dtype.name) == (port.shape, port.dtype)
 
 
-def inner_tensors(model: bytes, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
-    """By name, what golden makes of every 8-bit tensor of the model that is a value of its graph, outputs included."""
-    batch = batch_of(model, inputs)
-    graph = import_model(model, "the program's model", batch)
-    more = exposed(model, graph, batch).graph
+def inner_tensors(program: Program, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    """By name, what golden makes of every 8-bit tensor of a program's model that is a value of its graph, outputs
+    included."""
+    more = exposed(program.model, graph_of(program)).graph
     eight_bits = [port.name for port in more.outputs if port.dtype != "float32"]
     values = golden.run(more, inputs)
     return {name: values[name] for name in eight_bits}
 
 
-def batch_of(model: bytes, inputs: Mapping[str, NDArray]) -> int:
-    """The batch that these inputs give a model in which it is open; else 1, the default."""
-    for port in onnx.load_from_string(model).graph.input:
-        dims = port.type.tensor_type.shape.dim
-        if dims and not dims[0].HasField("dim_value") and port.name in inputs:
-            return inputs[port.name].shape[0]
-    return 1
+def graph_of(program: Program) -> Graph:
+    """What a program's model was imported to."""
+    model = with_sizes(onnx.load_from_string(program.model), program.inputs)
+    return import_model(model.SerializeToString(), "the program's model")
 
 
-def expose(model: bytes, names: list[str], batch: int = 1) -> bytes:
-    """The model with more outputs: those of `names` that have 8 bits, in the shape that they have with that batch."""
-    proto = onnx.load_from_string(model)
-    for name, kind in tensor_types(fixed_batch(proto, batch), names, "the model with more outputs").items():
+def expose(model: bytes, inputs: Iterable[Port], names: list[str]) -> bytes:
+    """The model with inputs of these sizes, and more outputs: those of `names` that have 8 bits, in their shape."""
+    proto = with_sizes(onnx.load_from_string(model), inputs)
+    for name, kind in tensor_types(proto, names, "the model with more outputs").items():
         if kind.dtype in EIGHT_BITS:
             proto.graph.output.append(onnx.helper.make_value_info(name, kind.proto))
     return proto.SerializeToString()

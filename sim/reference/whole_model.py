@@ -12,20 +12,19 @@ import onnx
 from onnx import ModelProto, ValueInfoProto, numpy_helper
 
 from systolith.compiler.frontend.values.constants import is_random
-from systolith.compiler.partition.nodes import fixed_batch
 from systolith.errors import SystolithError
 from systolith.network import HostPart
 from systolith.runtime import Value
 from systolith.sim.reference import reference
 from systolith.sim.reference.host_part import described, run_host
-from systolith.stored_models import DOMAINS, graphs
+from systolith.stored_models import DOMAINS, Port, graphs, with_sizes
 
 __all__ = ["different", "draws", "elements", "host_differences", "reading_differences", "run_whole", "with_outputs"]
 
 
-def with_outputs(model: bytes, names: Iterable[str], batch: int) -> bytes:
-    """The model with that batch, and these tensors as outputs, too."""
-    proto = fixed_batch(onnx.load_model_from_string(model), batch)
+def with_outputs(model: bytes, inputs: Iterable[Port], names: Iterable[str]) -> bytes:
+    """The model with inputs of these sizes, and these tensors as outputs, too."""
+    proto = with_sizes(onnx.load_model_from_string(model), inputs)
     known = {port.name for port in (*proto.graph.output, *proto.graph.input)}
     more = [name for name in dict.fromkeys(names) if name not in known]
     proto.graph.output.extend(ValueInfoProto(name=name) for name in more)

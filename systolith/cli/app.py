@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 
 ConfigName = Annotated[str, typer.Option("--config", "-c", help=f"{', '.join(PRESETS)}, or a .toml file")]
-Batch = Annotated[int, typer.Option(min=1, help="size of a batch dimension that the model leaves open")]
+Batch = Annotated[int, typer.Option(min=1, help="size of first dimensions that the model leaves open")]
 Seed = Annotated[int, typer.Option(min=0, help="seed of all random choices")]
 
 

@@ -162,6 +162,24 @@ def test_a_batch_left_open(systolith, tmp_path):
     refused(systolith(*run, "--batch", 2), f"Batch must be told to the compiler; {program} is compiled")
 
 
+def test_a_first_dimension_that_only_the_host_reads(systolith, tmp_path):
+    """Of any size, of the .onnx file and of the stored network."""
+    proto = model()
+    proto.graph.input.append(helper.make_tensor_value_info("u", TensorProto.FLOAT, ["k", 2]))
+    proto.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["k", 2]))
+    proto.graph.node.append(helper.make_node("Neg", ["u"], ["z"]))
+    path, program, y = tmp_path / "net.onnx", tmp_path / "net.slp", tmp_path / "y.npz"
+    onnx.save(proto, path)
+    assert systolith("compile", path, "-c", "tiny4", "-o", program)[0] == 0
+    x = np.zeros([dim.dim_value for dim in proto.graph.input[0].type.tensor_type.shape.dim], np.int8)
+    for source, size in ((path, 3), (program, 3), (program, 0)):
+        np.savez(tmp_path / "in.npz", **{proto.graph.input[0].name: x, "u": np.ones((size, 2), np.float32)})
+        common = ["-c", "tiny4", "--backend", "isa", "--input", tmp_path / "in.npz", "--check", "--output", y]
+        assert systolith("run", source, *common)[0] == 0
+        assert np.load(y)["z"].shape == (size, 2)
+        assert systolith("run", source, *common[:4])[0] == 0
+
+
 # Bad input, as the issue lists it.
 
 

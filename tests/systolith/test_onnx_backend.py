@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 from onnx.backend.test.runner import BackendIsNotSupposedToImplementIt, Runner
 
 from systolith import onnx_backend
@@ -70,6 +70,20 @@ def test_batches(batch):
     for size in (2, 1, 3) if batch == "batch" else (2,):
         x = RNG.integers(-128, 128, (size, 3, 4, 4)).astype(np.int8)
         np.testing.assert_array_equal(prepared.run(x)[0], expected(model, {"x": x})[0])
+
+
+def test_first_dimensions_that_are_open():
+    """Each has the size that its array has, 0 too."""
+    model = tanh("batch")
+    model.graph.input.append(helper.make_tensor_value_info("u", TensorProto.FLOAT, ["k", 2]))
+    model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, ["k", 2]))
+    model.graph.node.append(helper.make_node("Neg", ["u"], ["z"]))
+    prepared = prepare(model, config="tiny4")
+    for batch, size in ((2, 3), (1, 0), (2, 1)):
+        inputs = {"x": RNG.integers(-128, 128, (batch, 3, 4, 4)).astype(np.int8),
+                  "u": RNG.normal(size=(size, 2)).astype(np.float32)}  # fmt: skip
+        for found, wanted in zip(prepared.run(inputs), expected(model, inputs), strict=True):
+            np.testing.assert_array_equal(found, wanted)
 
 
 def test_run_node():

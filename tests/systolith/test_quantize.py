@@ -168,12 +168,28 @@ def test_wrong_models_and_settings():
         assert message in str(error.value)
 
 
-@pytest.mark.parametrize("batch", [-1, 0])
-def test_a_batch_that_is_open_by_a_number(batch):
+def test_a_batch_that_is_open_by_a_number():
     """As paddle2onnx writes it."""
     x = {"x": samples(3, seed=3)}
-    expected, found = (quantize_model(network(b), {"x": samples(5)}) for b in ("batch", batch))
+    expected, found = (quantize_model(network(b), {"x": samples(5)}) for b in ("batch", -1))
     assert np.array_equal(*(reference.run(model, x)["y"] for model in (expected, found)))
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_an_input_without_elements(each):
+    """0 is a size, and no batch; the layers that have elements are quantized."""
+
+    def change(model):
+        model.graph.input.append(helper.make_tensor_value_info("e", TensorProto.FLOAT, [0, 4]))
+        model.graph.output.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [0, 4]))
+        model.graph.node.append(helper.make_node("Relu", ["e"], ["z"], "empty"))
+
+    empty = np.zeros((0, 4), np.float32)
+    quantized = quantize_model(changed(change), {"x": samples(3), "e": np.stack([empty] * 3) if each else empty})
+    expected = quantize_model(network(), {"x": samples(3)})
+    found = reference.run(quantized, {"x": samples(3), "e": empty})
+    assert found["z"].shape == (0, 4)
+    assert np.array_equal(found["y"], reference.run(expected, {"x": samples(3)})["y"])
 
 
 def changed(change) -> bytes:

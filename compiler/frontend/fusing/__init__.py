@@ -1,1 +1,1 @@
-"""What joins ONNX nodes to layers: scale, bias, limits, tables, and the ends of layers."""
+"""Fusing of ONNX nodes to layers: scale, bias, limits, tables, and requantization at the ends of layers."""

@@ -1,7 +1,8 @@
-"""Scale and shift for each channel, y = gain * x + shift: a layer's result takes them into its weights and bias; of a
-tensor they are a layer of their own, a depthwise 1x1 convolution.
+"""Scale and shift for each channel, y = gain * x + shift, as a batch normalization.
 
-Both are within one step of ONNX Runtime, which computes them in float32: weights are exact, the bias is rounded.
+Behind a layer they go into its weights and bias. Of a tensor they become a layer of their own, a depthwise 1x1
+convolution. Both are within one step of ONNX Runtime, which computes them in float32: weights are exact, the bias is
+rounded.
 """
 
 from collections.abc import Sequence

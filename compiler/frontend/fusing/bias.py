@@ -1,7 +1,7 @@
 """Bias of a layer, as an input of Conv and Gemm or as an Add behind them: int32 in units of the accumulator.
 
-ONNX Runtime has it so, too, where it is int32 of the scale x_scale * w_scale, or float32 of a layer whose bias it
-quantizes. Any other is taken as the real number that it is, which ONNX Runtime adds in float32.
+ONNX Runtime has the same int32 where the bias is int32 of the scale x_scale * w_scale, or float32 of a layer whose bias
+it quantizes. Any other bias is taken as the real number that it is; ONNX Runtime adds that in float32.
 """
 
 from dataclasses import replace

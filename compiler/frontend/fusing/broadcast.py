@@ -1,4 +1,4 @@
-"""Two tensors that an operator takes element by element: which one is whole, and which is broadcast over it."""
+"""Broadcast of two tensors that an operator takes element by element: which one is whole, which one is repeated."""
 
 from dataclasses import dataclass
 

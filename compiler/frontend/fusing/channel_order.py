@@ -1,7 +1,7 @@
-"""Channel shuffle: where Reshape and Transpose changed the order of channels, a layer that selects them so.
+"""Channel shuffle: a layer that selects channels in the order that Reshape and Transpose gave them.
 
 Reshapes and Transposes only change a tensor's view. The next node that reads more than the view gets a tensor whose
-channels are in order, so that only views between two such nodes matter, and two shuffles that cancel cost nothing.
+channels are in order. So only the view between two such nodes matters, and two shuffles that cancel cost nothing.
 """
 
 from itertools import product

@@ -1,7 +1,6 @@
-"""Tensors that are all functions of one tensor further back, through QuantizeLinear and DequantizeLinear between.
-
-x * sigmoid(x), where sigmoid(x) is quantized, is a function of x as well, and so a table: one pass, and no second
-operand. ONNX Runtime fills the table from all the nodes, rounding where the model rounds.
+"""Common source of tensors: one tensor further back of which all of them are functions, through Q and DQ nodes.
+ Example: x * sigmoid(x), where sigmoid(x) is quantized, is a function of x as well, and so a table. It takes one pass
+and no second operand. ONNX Runtime fills the table from all the nodes, and rounds where the model rounds.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Ends layers: what a tensor's real values become as 8-bit integers with a scale and a zero point."""
+"""Requantization at the end of a layer: real values become 8-bit integers with a scale and a zero point."""
 
 from dataclasses import replace
 from math import prod

@@ -1,7 +1,7 @@
-"""An image made of channels: what a Gemm makes, reshaped to channels, height and width, as decoders begin.
+"""Reshape of a vector to an image (channels, height, width), as decoders begin behind a Gemm.
 
-For each pixel its channels are selected and put there. The selections cost nothing, because the layer before makes its
-channels in the order that they ask for.
+For each pixel, its channels are selected and put there. The selections cost nothing, because the layer before makes its
+channels in the order that the selections ask for.
 """
 
 from itertools import product

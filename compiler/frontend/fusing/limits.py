@@ -1,4 +1,4 @@
-"""Relu, Clip, and Min or Max with a constant, between a layer and its QuantizeLinear: limits of its output."""
+"""Limits of a layer's output: Relu, Clip, and Min or Max with a constant, between the layer and its QuantizeLinear."""
 
 from dataclasses import replace
 

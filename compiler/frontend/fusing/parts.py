@@ -1,4 +1,4 @@
-"""Layers that are several convolutions, each of which makes a part of the output: every so many rows and columns."""
+"""Layers made of several convolutions: each makes some rows and columns of the output, at regular distances."""
 
 from dataclasses import replace
 

@@ -1,7 +1,7 @@
 """PRelu with a slope for each channel: x + (slope - 1) * min(x, 0), a convolution of x and min(x, 0) side by side.
 
-Weights are the ratio of whole numbers that comes nearest to slope - 1, so that the result is within one step of ONNX
-Runtime, and nearly always equal to it.
+The two weights of a channel are whole numbers whose ratio is nearest to slope - 1. So the result is within one step of
+ONNX Runtime, and nearly always equal to it.
 """
 
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""DequantizeLinear, then QuantizeLinear with other parameters: a table of 256 entries; also of what Concat joins."""
+"""Requantization of a tensor, DequantizeLinear then QuantizeLinear with other parameters: a table of 256 entries.
+
+It also serves the inputs of a Concat.
+"""
 
 import numpy as np
 from numpy.typing import NDArray

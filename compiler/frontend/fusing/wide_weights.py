@@ -1,7 +1,7 @@
-"""Weights that without their zero point do not fit int8: as the sum of two or three that do.
+"""Wide weights: weights that do not fit int8 without their zero point, as a sum of two or three that fit.
 
-x * (a + b) is [x, x] * [a, b], with the input's channels twice, each group's side by side. Quantizers write such
-weights where they are asked for asymmetric ones, as in models of uint8.
+x * (a + b) is [x, x] * [a, b]. The input has its channels twice, those of each group side by side. Quantizers write
+wide weights if asked for asymmetric ones, as in models of uint8.
 """
 
 import numpy as np

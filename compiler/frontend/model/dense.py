@@ -1,4 +1,4 @@
-"""Sparse constants of a model as dense ones: nothing behind it knows them."""
+"""Sparse constants of a model become dense ones. The rest of the front end sees no sparse constant."""
 
 from math import prod
 

@@ -1,7 +1,8 @@
-"""QuantizeLinear behind operators that only move or compare values, done before them: the result is the same.
+"""Early quantization: a QuantizeLinear behind operators that only move or compare values is done before them.
 
-So what stands between a layer and its QuantizeLinear may be a MaxPool, a Concat or a Resize, as some quantizers leave
-it. Rounding rises with the value: it commutes with a maximum, and with Relu and Clip, whose limits are rounded alike.
+The result is the same. So a MaxPool, a Concat or a Resize may stand between a layer and its QuantizeLinear, as some
+quantizers leave them. Rounding is monotonic: it commutes with a maximum, and with Relu and Clip, whose limits are
+rounded alike.
 """
 
 from collections.abc import Iterable, Mapping

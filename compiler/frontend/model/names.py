@@ -1,7 +1,7 @@
-"""Names of tensors that the compiler may make itself: the model's own ones of that form get a tilde.
+"""Names of tensors that the compiler may make itself: a name of the model in that form gets a tilde.
 
-The front end appends a colon and more to a tensor's name for what it makes of it, and passes a dot and more. A tensor
-that is called so already, as "up:0" beside "up", is renamed before it is read; an output keeps its name behind an
+The front end names the values that it makes after a tensor, with a colon and more; passes use a dot and more. A tensor
+that has such a name already, as "up:0" beside "up", is renamed before it is read. An output keeps its name, behind an
 Identity.
 """
 

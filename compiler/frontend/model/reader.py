@@ -1,4 +1,4 @@
-"""Reads an ONNX file, the first step of the front end: what comes out is whole, checked by ONNX and self-contained."""
+"""Reader of ONNX files, the first step of the front end. The model it gives is complete, checked and self-contained."""
 
 import os
 import warnings

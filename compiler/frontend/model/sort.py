@@ -1,4 +1,4 @@
-"""Nodes in an order in which they can run. A file may hold them in any, but each tensor must come from one place."""
+"""Topological sort of the nodes. A file may hold them in any order, but each tensor must come from one place."""
 
 from collections.abc import Iterable, Iterator
 

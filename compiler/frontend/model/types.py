@@ -1,6 +1,6 @@
 """Types and shapes of all tensors of a model, by ONNX Runtime: it knows every operator that a host part may have.
 
-Nothing is run for it: what is known here holds for all inputs.
+Nothing is run for it: a type or shape found here holds for all inputs.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Inputs and outputs of types that NumPy has not: a wider type stands for each, behind a Cast, which keeps all values.
+"""Inputs and outputs of types that NumPy does not have: a wider type with a Cast behind it, which keeps all values.
 
-An array of float32 holds what is bfloat16 or float8, one of int8 what is int4. What ZipMap makes, a map of scores by
-class for each row, is the tensor of the scores, in the order of the classes.
+float32 stands for bfloat16 and float8, int8 for int4. The output of ZipMap, a map of scores by class for each row,
+becomes the tensor of the scores, in the order of the classes.
 """
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper

@@ -1,1 +1,1 @@
-"""ONNX operators, a file for each family: what its nodes become."""
+"""ONNX operators, a file for each family: how a node becomes layers or a view."""

@@ -1,4 +1,4 @@
-"""ConvTranspose: for each of stride x stride positions of the output a convolution with the taps that reach it."""
+"""ConvTranspose as stride x stride convolutions: each makes the outputs of one position, by the taps that reach it."""
 
 from itertools import product
 from typing import Any

@@ -1,4 +1,4 @@
-"""DepthToSpace and SpaceToDepth: channels that become rows and columns, as a pixel shuffle does, and the other way."""
+"""DepthToSpace and SpaceToDepth: channels become rows and columns, as in a pixel shuffle, and the other way."""
 
 from itertools import product
 

@@ -1,5 +1,4 @@
-"""Operators that work element by element: of one quantized tensor a function, of two a sum or product, of a layer's
-result its bias, scale or limits."""
+"""Elementwise operators. Of one tensor: a function, so a table. Of two: a sum or product. Of a layer: bias, limits."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,6 +1,6 @@
-"""Resize to the nearest neighbour where each row and column is copied a whole number of times, or some are left out.
+"""Resize to the nearest neighbour: each row and column is copied a whole number of times, or some are left out.
 
-Which source each coordinate has is computed as ONNX defines it, for every coordinate: no mode is believed by name.
+The source of every coordinate is computed as ONNX defines it. No mode is trusted by its name.
 """
 
 from itertools import product

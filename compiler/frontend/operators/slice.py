@@ -1,4 +1,4 @@
-"""Slice, Split and Gather with constant indices: channels are selected, rows and columns left out, images parts."""
+"""Slice, Split and Gather with constant indices: selected channels, rows and columns left out, part of the images."""
 
 from collections.abc import Mapping
 from itertools import pairwise

@@ -1,1 +1,1 @@
-"""What the front end knows of tensors: arrays, views, roles of axes, constants."""
+"""Descriptions of tensors during the walk: arrays, views, roles of axes, constants."""

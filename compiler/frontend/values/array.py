@@ -1,4 +1,4 @@
-"""The int8 arrays behind quantized tensors, which layers make and become the graph's values."""
+"""Arrays: the int8 data behind quantized tensors. Layers make them; they become the values of the graph."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Constant folding: a node all of whose inputs are constants becomes one; so does the shape of any tensor."""
+"""Constant folding: a node with only constant inputs becomes a constant, and so does the shape of a tensor."""
 
 from math import prod
 

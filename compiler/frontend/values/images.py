@@ -1,4 +1,4 @@
-"""Tensors as images: which axis of an ONNX tensor is batch, channels, height and width, for what moves whole axes."""
+"""Images: which axis of an ONNX tensor is batch, channels, height and width, for operators that move whole axes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which axes of a tensor are batch, channels, height and width: decided by the layer that reads it."""
+"""Roles of axes (batch, channels, height, width): decided by the layer that reads a tensor."""
 
 from math import prod
 

@@ -1,4 +1,4 @@
-"""What the front end knows of an ONNX tensor as it walks: constant, quantized, dequantized, or a layer's sum."""
+"""Descriptions of an ONNX tensor during the walk: constant, quantized, dequantized, or the sum of a pending layer."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property

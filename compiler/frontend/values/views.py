@@ -1,7 +1,12 @@
 """Views: how the axes of an ONNX tensor lie in the array behind it, so that Reshape and Transpose cost nothing.
 
 An atom is `size` steps of `stride` elements in the flat row-major array; an axis of a tensor is some atoms, outermost
-first, and none if its size is 1.
+first, and none if its size is 1. Example, as size x stride, of an array (4, 6):
+
+    the array itself (4, 6)            4 x 6 | 6 x 1
+    Reshape to (4, 2, 3)               4 x 6 | 2 x 3 | 3 x 1
+    Transpose to (2, 4, 3)             2 x 3 | 4 x 6 | 3 x 1
+    Reshape to (8, 3)                  2 x 3, 4 x 6 | 3 x 1
 """
 
 from collections.abc import Iterable

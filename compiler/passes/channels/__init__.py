@@ -1,1 +1,1 @@
-"""Channel orders: layers that only move channels become addresses."""
+"""Channel order: layers that only move channels become addresses."""

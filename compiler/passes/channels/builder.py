@@ -1,4 +1,4 @@
-"""What lowering has made so far: values with physical channels, the orders of these, and layers."""
+"""Builder of the lowered graph: values with physical channels, the orders of these, and layers."""
 
 from dataclasses import replace
 

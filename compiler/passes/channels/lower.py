@@ -1,8 +1,8 @@
-"""Layers that only move channels become addresses: what remains are `Conv`, `Map`, and values that lie inside others.
+"""Lowering: layers that only move channels become addresses. Convolutions, SFU layers and nested values remain.
 
-A concatenation is written by its parts, a selection is a view of its input. Channels of a value may lie in any order,
-with gaps (`orders.py`): convolutions are free to read and to write every order, since their weights follow; maps keep
-the order of their input. Where that is not enough, a selection convolution (weights 0 and 1) reorders.
+A concatenation is written by its parts; a selection is a view of its input. Channels of a value may lie in any order,
+with gaps (`orders.py`). Convolutions read and write every order, since their weights are permuted. SFU layers keep the
+order of their input. Where that is not enough, a selection convolution (weights 0 and 1) reorders.
 """
 
 from collections import defaultdict

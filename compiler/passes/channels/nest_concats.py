@@ -1,4 +1,4 @@
-"""Concatenations that begin with what another one concatenates take that one's output: a dense block, written flat."""
+"""Nesting of concatenations: inputs that an earlier one already joins are read as its output, one dense block."""
 
 from dataclasses import replace
 

@@ -1,6 +1,6 @@
-"""Physical channel orders: which logical channel of a value each physical channel holds, NOTHING where none is meant.
+"""Physical channel orders: which logical channel of a value each physical channel holds; NOTHING marks a gap.
 
-What is in a channel of NOTHING may be anything; whoever reads it multiplies by zero or ignores it.
+A channel of NOTHING may hold anything: every reader multiplies it by zero or ignores it.
 """
 
 from collections.abc import Iterable, Sequence

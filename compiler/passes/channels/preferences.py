@@ -1,4 +1,7 @@
-"""Wishes: in which physical channel order the readers of a value would like to find it. A pass against the flow."""
+"""Channel preferences: the physical channel order in which the readers of a value need or prefer it.
+
+The pass goes from outputs to inputs, against the data flow.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable

@@ -117,7 +117,7 @@ def _declare(net: HostTensors, model: ModelProto) -> None:
 
 
 def _store(net: HostTensors, model: ModelProto) -> None:
-    """Some constants as nodes, some as inputs that have a value; an open batch; an output that is there twice."""
+    """Some constants as nodes, some as inputs that have a value; open dimensions; an output that is there twice."""
     graph = model.graph
     outputs = {port.name for port in graph.output}
     constants = [tensor for tensor in graph.initializer if tensor.name not in outputs and net.chance(6)]
@@ -127,7 +127,7 @@ def _store(net: HostTensors, model: ModelProto) -> None:
     for port in graph.input:
         dims = port.type.tensor_type.shape.dim
         if len(dims) > 1 and dims[0].dim_value == 1 and net.chance(10):
-            dims[0].dim_param = "batch"
+            dims[0].dim_param = net.choice(["batch", f"{port.name}_n", ""])
     for tensor in graph.initializer:
         if tensor.data_type in (TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32) and net.chance(2):
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))

@@ -101,7 +101,8 @@ def test_unreadable_files(tmp_path):
     ({"pads": [2**20, 2**20, 0, 0]}, "must have at most 268435456 elements"),
     ({"x_shape": (1, 4, "height", 5)}, "input 'x' must have a fixed size in dimension 2 (only the first"),
     ({"x_shape": (1, 4, None, 5)}, "input 'x' must have a fixed size in dimension 2 (only the first"),
-    ({"x_shape": (1, 0, 5, 5)}, "input 'x' must have a fixed size in dimension 1"),
+    ({"x_shape": (1, 0, 5, 5)}, "input 'x' must have elements, not size 0 in dimension 1"),
+    ({"x_shape": (0, 4, 5, 5)}, "input 'x' must have elements, not size 0 in dimension 0"),
     ({"opset": 9}, "net.onnx: opset must be from 10 to"), ({"opset": 99}, "net.onnx: opset must be from 10 to"),
     ({"ceil_mode": 1}, "Unrecognized attribute: ceil_mode")])  # fmt: skip
 def test_convolution(changes, message):

@@ -60,6 +60,14 @@ def test_runs(shapes, arrays, expected):
             assert run[name].reshape(*dims[:1], -1)[..., 0].tolist() == numbers
 
 
+@pytest.mark.parametrize("shape", [[0, 4], [2, 0, 4]])
+@pytest.mark.parametrize("each", [False, True])
+def test_an_input_without_elements(shape, each):
+    """One array for all runs, or one for each."""
+    found = samples({"x": [1, 3], "e": shape}, {"x": (2, 3), "e": (2, *shape) if each else tuple(shape)})
+    assert [run["e"].shape for run in found] == [tuple(shape)] * 2
+
+
 def test_counts():
     several = samples({"x": [1, 3], "h": [1, 1, 4]}, {"x": (5, 3), "h": (1, 1, 4)})
     assert (several.count, several.batch, len(several)) == (5, 1, 5)
@@ -72,6 +80,8 @@ def test_counts():
     [
         ({"x": IMAGE}, {"x": (3,)}, "must have shape (samples, 3), or (samples, batch, 3), not (3,)"),
         ({"x": [2, None]}, {"x": (2, 3, 4, 5)}, "must have shape (samples, ?), or (samples, 2, ?), not (2, 3, 4, 5)"),
+        ({"x": IMAGE, "e": [0, 4]}, {"x": (2, 3), "e": (2, 4)}, "(0, 4), or (samples, 0, 4), not (2, 4)"),
+        ({"x": IMAGE, "e": [0, 4]}, {"x": (2, 3), "e": (0, 0, 4)}, "at least one sample; its shape is (0, 0, 4)"),
         ({"t": []}, {"t": (2, 1)}, "'t' must have shape (samples), not (2, 1)"),
         ({"x": [2, 3]}, {"x": (5, 1, 3)}, "must have shape (samples, 3), or (samples, 2, 3), not (5, 1, 3)"),
         ({"x": IMAGE, "z": IMAGE}, {"x": (5, 3), "z": (6, 3)}, "as many samples of each input, not {'x': 5, 'z': 6}"),

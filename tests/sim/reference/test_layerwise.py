@@ -105,7 +105,9 @@ def test_exposed_tensors_leave_the_fusions_as_they_are():
         model, _ = chain(seed)
         graph = import_model(model)
         made = {name for node in onnx.load_from_string(model).graph.node for name in node.output}
-        extended = layerwise.expose(model, [layer.output for layer in graph.layers if layer.output in made][:-1])
+        extended = layerwise.expose(
+            model, graph.inputs, [layer.output for layer in graph.layers if layer.output in made][:-1]
+        )
         assert reference.float_operators(extended) == reference.float_operators(model) == []
 
 
@@ -117,11 +119,12 @@ def test_exposed_tensors_have_a_fixed_shape_where_the_batch_is_open():
     inner = writer.quantize(writer.node("Relu", [x]), 0.1, np.int8(0))
     pooled = writer.node("GlobalAveragePool", [writer.dequantize(inner, 0.1, np.int8(0))])
     writer.output(writer.quantize(pooled, 0.1, np.int8(0)), np.int8, ("N", 4, 1, 1))
-    extended = onnx.load_from_string(layerwise.expose(writer.model(), [inner], 2)).graph.output
+    graph = import_model(writer.model(), batch=2)
+    extended = onnx.load_from_string(layerwise.expose(writer.model(), graph.inputs, [inner])).graph.output
     shapes = {port.name: [dim.dim_value for dim in port.type.tensor_type.shape.dim] for port in extended}
     assert shapes[inner] == [2, 4, 4, 4]
     inputs = {"x": np.random.default_rng(0).normal(0, 5, (2, 4, 4, 4)).astype(np.float32)}
-    checks = compare_layers(writer.model(), import_model(writer.model(), batch=2), inputs)
+    checks = compare_layers(writer.model(), graph, inputs)
     assert [check.op for check in checks if check.passed] == ["Relu", "GlobalAveragePool"]
 
 
