@@ -13,6 +13,7 @@ from typing import Any
 
 from systolith.errors import SystolithError
 from systolith.file_io import read_whole
+from systolith.isa import ACC_BITS, ADDRESS_BITS, PARAM_BITS
 
 __all__ = ["PRESETS", "Config", "load_config"]
 
@@ -93,23 +94,23 @@ class Config:
         self._check("act_banks", 1 <= self.act_banks <= 16, "from 1 to 16")
         self._check(
             "act_depth",
-            self.act_depth <= 1 << 18
+            self.act_depth <= 1 << ADDRESS_BITS
             and self.act_depth % self.act_banks == 0
             and _power_of_two(self.act_depth // self.act_banks)
             and self.act_depth // self.act_banks >= 16,
-            "act_banks times a power of two of at least 16, and at most 262144",
+            f"act_banks times a power of two of at least 16, and at most {1 << ADDRESS_BITS}",
         )
         self._check(
             "weight_depth",
-            2 * self.array <= self.weight_depth <= 1 << 18,
-            f"from {2 * self.array} (two tiles) to 262144",
+            2 * self.array <= self.weight_depth <= 1 << ADDRESS_BITS,
+            f"from {2 * self.array} (two tiles) to {1 << ADDRESS_BITS}",
         )
         self._check(
             "acc_depth",
-            _power_of_two(self.acc_depth) and 8 <= self.acc_depth <= 1 << 14,
-            "a power of two from 8 to 16384",
+            _power_of_two(self.acc_depth) and 8 <= self.acc_depth <= 1 << ACC_BITS,
+            f"a power of two from 8 to {1 << ACC_BITS}",
         )
-        self._check("param_depth", 2 <= self.param_depth <= 1 << 12, "from 2 to 4096")
+        self._check("param_depth", 2 <= self.param_depth <= 1 << PARAM_BITS, f"from 2 to {1 << PARAM_BITS}")
         self._check(
             "sfu_lanes",
             1 <= self.sfu_lanes <= self.array and self.array % self.sfu_lanes == 0,
@@ -133,8 +134,8 @@ class Config:
         self._check("dw_taps", self.dw_taps in (0, 1, 3, 9), "0, 1, 3 or 9")
         self._check(
             "dw_depth",
-            _power_of_two(self.dw_depth) and 8 <= self.dw_depth <= 1 << 14,
-            "a power of two from 8 to 16384",
+            _power_of_two(self.dw_depth) and 8 <= self.dw_depth <= 1 << ACC_BITS,
+            f"a power of two from 8 to {1 << ACC_BITS}",
         )
 
     def _check(self, field: str, holds: bool, requirement: str):

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from systolith.errors import SystolithError
-from systolith.isa import INSTRUCTION_BYTES, Region
+from systolith.isa import ADDRESS_BITS, INSTRUCTION_BYTES, Region
 from systolith.json_fields import Item
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ RANK = 8
 KINDS = {("float32", "int8"), ("float32", "uint8"), ("int8", "int8"), ("uint8", "uint8")}
 """What a host has, and what it is quantized to."""
 RANGES = {"int8": (-128, 127), "uint8": (0, 255)}
-LARGEST_SRAM = 1 << 18
+LARGEST_SRAM = 1 << ADDRESS_BITS
 """Words of activation SRAM that instructions can address."""
 
 

@@ -27,7 +27,7 @@ from systolith.compiler.check.cells import (
 from systolith.compiler.check.sfu import sfu_cells
 from systolith.config import Config
 from systolith.errors import SystolithError
-from systolith.isa import UNITS, Instruction, Opcode, Region, Unit
+from systolith.isa import UNITS, Instruction, LoadTarget, Opcode, Region, Unit
 
 __all__ = ["touched_cells"]
 
@@ -60,7 +60,7 @@ def touched_cells(program: list[Instruction], config: Config, regions: Mapping[R
 def _load_weights(i: Instruction, _, config: Config, regions, where: str) -> list[Cells]:
     check_positive(where, words=i["words"])
     check_region(where, i["region"], np.array([i["offset"]]), i["words"] * config.array, regions)
-    if i["target"]:
+    if i["target"] == LoadTarget.PARAMETERS:
         cells = np.unique(span(where, i["sram"], i["words"], 8 * config.param_depth, "parameter") // 8)
         written = Cells("parameter SRAM", True, cells, Unit.LOAD_W)
     else:

@@ -7,7 +7,7 @@ parameter SRAM.
 import numpy as np
 
 from systolith.errors import SystolithError
-from systolith.isa import Region, decode_program
+from systolith.isa import LoadTarget, Region, decode_program
 from systolith.program import Program
 
 __all__ = ["check_scales"]
@@ -22,7 +22,7 @@ def check_scales(program: Program) -> None:
     """Raises SystolithError, naming the instruction, unless parameters come in whole words from region WEIGHTS, with
     scales that are positive, normal float32. The accesses must have been checked."""
     for index, instruction in enumerate(decode_program(program.code)):
-        if instruction.form.name != "LOAD.W" or not instruction["target"]:
+        if instruction.form.name != "LOAD.W" or instruction["target"] != LoadTarget.PARAMETERS:
             continue
         where = f"Instruction {index} (LOAD.W)"
         if instruction["region"] != Region.WEIGHTS or instruction["sram"] % CHUNKS or instruction["words"] % CHUNKS:

@@ -7,12 +7,12 @@ from systolith.hw.interfaces import INDEX_BITS, POSITION_BITS, ErrorCode
 from systolith.hw.sfu import table
 from systolith.hw.sfu.add import SHIFT_BITS, Factors
 from systolith.hw.sfu.requantize import Constants
-from systolith.isa import ADDRESS_BITS, COUNT_BITS, EXTENT_BITS, STEP_BITS, UNITS, VALUE_BITS, form
+from systolith.isa import ADDRESS_BITS, COUNT_BITS, EXTENT_BITS, PARAM_BITS, STEP_BITS, UNITS, VALUE_BITS, form
 
 __all__ = ["SFU", "SOURCE_BITS", "Job", "Numbers", "Walk"]
 
 SFU = form("SFU")
-SOURCE_BITS, SECOND_BITS, PARAM_BITS = (SFU[name].bits for name in ("memory", "second", "param"))
+SOURCE_BITS, SECOND_BITS = SFU["memory"].bits, SFU["second"].bits
 DST_STEP_BITS = form("CONFIG.SFU.output")["col_stride"].bits
 
 

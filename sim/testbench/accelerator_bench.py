@@ -10,7 +10,17 @@ from cocotb.triggers import RisingEdge
 
 from systolith import registers
 from systolith.config import Config
-from systolith.isa import Instruction, Region, Unit, encode_program, make
+from systolith.isa import (
+    Instruction,
+    LoadTarget,
+    Reduction,
+    Region,
+    SecondOperand,
+    SfuSource,
+    Unit,
+    encode_program,
+    make,
+)
 from systolith.numerics import requantize
 from systolith.program import Program, Tensor
 from systolith.sim.host.memory_image import Image, build
@@ -83,11 +93,13 @@ class Case:
             make("CONFIG.SFU.window", kernel_y=1, kernel_x=1, **one),
             make("CONFIG.STORE.target", row_pitch=cols * n, row_stride=cols),
         ]  # fmt: skip
-        sfu = {"memory": 0, "reduce": 0, "second": 0, "drain": 0, "source": 0, "operand": 0, "dst": 2 * pixels,
+        sfu = {"memory": SfuSource.ACCUMULATORS, "reduce": Reduction.MAXIMUM, "second": SecondOperand.NONE,
+               "drain": 0, "source": 0, "operand": 0, "dst": 2 * pixels,
                "rows": rows, "cols": cols, "param": 1}  # fmt: skip
         load = [
-            make("LOAD.W", region=Region.WEIGHTS, offset=0, sram=0, words=16, target=1, signal=mask(Unit.SFU)),
-            make("LOAD.W", region=Region.WEIGHTS, offset=16 * n, sram=0, words=2 * n, target=0,
+            make("LOAD.W", region=Region.WEIGHTS, offset=0, sram=0, words=16, target=LoadTarget.PARAMETERS,
+                 signal=mask(Unit.SFU)),
+            make("LOAD.W", region=Region.WEIGHTS, offset=16 * n, sram=0, words=2 * n, target=LoadTarget.WEIGHTS,
                  signal=mask(Unit.EXECUTE)),
             make("LOAD.A", region=Region.INPUT, offset=0, sram=0, rows=2 * rows, cols=cols, x0=0, y0=0,
                  signal=mask(Unit.EXECUTE)),
@@ -101,12 +113,12 @@ class Case:
             ]
             half = self.config.dw_half
             work = [
-                make("LOAD.W", region=Region.WEIGHTS, offset=(16 + 2 * n) * n, sram=2 * n, words=9, target=0,
-                     signal=mask(Unit.DEPTHWISE)),
+                make("LOAD.W", region=Region.WEIGHTS, offset=(16 + 2 * n) * n, sram=2 * n, words=9,
+                     target=LoadTarget.WEIGHTS, signal=mask(Unit.DEPTHWISE)),
                 make("SFU", **sfu, wait=mask(Unit.LOAD_W, Unit.EXECUTE), signal=mask(Unit.DEPTHWISE)),
                 make("DEPTHWISE", act=2 * pixels, weight=2 * n, y0=-1, x0=-1, rows=rows, cols=cols, acc=half,
                      wait=mask(Unit.LOAD_W, Unit.SFU), signal=mask(Unit.SFU)),
-                make("SFU", **{**sfu, "memory": 2, "source": half, "dst": 3 * pixels, "param": 0},
+                make("SFU", **{**sfu, "memory": SfuSource.DEPTHWISE, "source": half, "dst": 3 * pixels, "param": 0},
                      wait=mask(Unit.DEPTHWISE), signal=mask(Unit.STORE)),
             ]  # fmt: skip
         else:

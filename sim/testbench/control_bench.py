@@ -6,7 +6,16 @@ from systolith.config import Config
 from systolith.isa import Opcode, Unit
 from systolith.registers import STATUS_BUSY
 from systolith.sim.testbench.support.control_host import BASE, LOAD_W, ControlHost
-from systolith.sim.testbench.support.control_programs import END, FENCE, pairs, random_program, units, word, work
+from systolith.sim.testbench.support.control_programs import (
+    END,
+    FENCE,
+    pairs,
+    random_program,
+    units,
+    without_tokens,
+    word,
+    work,
+)
 
 NAME = "control"
 
@@ -66,7 +75,8 @@ async def undefined(dut):
     defined = pairs(bench.config)
     undefined = [(o, u) for o in range(16) for u in range(8) if (o, u) not in defined]
     broken = [word(*pair) for pair in bench.rng.sample(undefined, 8)]
-    broken += [0, (1 << 128) - 1, END | 1 << 19, FENCE | 1 << 7, END | 1 << 13]
+    broken += [0, (1 << 128) - 1, word(Opcode.END, Unit.CONTROL, reserved=1)]
+    broken += [word(Opcode.FENCE, Unit.CONTROL, wait=1), word(Opcode.END, Unit.CONTROL, signal=1)]
     broken += [word(Opcode.LOAD, Unit.LOAD_W, reserved=1)]
     if units(bench.config) <= Unit.DEPTHWISE:
         broken += [word(Opcode.LOAD, Unit.LOAD_W, **{name: 1 << Unit.DEPTHWISE}) for name in ("wait", "signal")]
@@ -113,7 +123,7 @@ async def hung(dut):
     bench = await ready(dut)
     dut.watchdog.value = 300
     for opcode, unit in bench.rng.sample(work(bench.config), 5):
-        program = [w & ~(0xFFF << 7) for w in random_program(bench.rng, bench.config, 12)]
+        program = [without_tokens(w) for w in random_program(bench.rng, bench.config, 12)]
         place = bench.rng.randrange(len(program))
         mask = bench.rng.randrange(1, 1 << units(bench.config))
         program.insert(place, word(opcode, unit, wait=mask))

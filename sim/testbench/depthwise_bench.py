@@ -8,6 +8,7 @@ import numpy as np
 
 from systolith.config import Config
 from systolith.isa import ACC_BITS, ADDRESS_BITS, Instruction, Opcode, Unit, disassemble, make
+from systolith.sim.testbench.support.control_programs import word as header_word
 from systolith.sim.testbench.support.convolution_model import Layer
 from systolith.sim.testbench.support.depthwise_model import depthwise, passes, random_layer
 from systolith.sim.testbench.support.unit_host import UnitHost, check_halts, program
@@ -189,7 +190,7 @@ def faulty(bench: Host) -> dict[str, tuple[str, list[Instruction | int]]]:
             make("DEPTHWISE", **{**good, **(changes or {})}),
         ]
 
-    config_word = Opcode.CONFIG | Unit.DEPTHWISE << 4
+    config_word = header_word(Opcode.CONFIG, Unit.DEPTHWISE)
     cases = {
         "rows of zero": ("OPERAND", wrong({"rows": 0})),
         "cols of zero": ("OPERAND", wrong({"cols": 0})),
@@ -202,7 +203,7 @@ def faulty(bench: Host) -> dict[str, tuple[str, list[Instruction | int]]]:
         "activations beyond": ("SRAM_RANGE", wrong({"act": config.act_depth - 3})),
         "no opcode": ("OPCODE", [*wrong()[:2], 0]),
         "no group": ("OPCODE", [*wrong()[:2], config_word | 7 << 20]),
-        "opcode of another unit": ("OPCODE", [*wrong()[:2], Opcode.LOAD | Unit.DEPTHWISE << 4]),
+        "opcode of another unit": ("OPCODE", [*wrong()[:2], header_word(Opcode.LOAD, Unit.DEPTHWISE)]),
     }
     if config.dw_depth < 1 << ACC_BITS:
         cases["accumulators beyond"] = "SRAM_RANGE", wrong({"acc": config.dw_depth})

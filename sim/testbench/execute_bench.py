@@ -6,7 +6,8 @@ import cocotb
 import numpy as np
 
 from systolith.config import Config
-from systolith.isa import ACC_BITS, Instruction, disassemble, make
+from systolith.isa import ACC_BITS, Instruction, Opcode, Unit, disassemble, make
+from systolith.sim.testbench.support.control_programs import word as header_word
 from systolith.sim.testbench.support.execute_host import ExecuteHost
 from systolith.sim.testbench.support.execute_model import cycles, execute, random_layer
 from systolith.sim.testbench.support.unit_host import check_halts, program
@@ -143,8 +144,8 @@ def faulty(bench: ExecuteHost) -> dict[str, tuple[str, list[Instruction | int]]]
         "weights beyond": ("SRAM_RANGE", wrong(weight=config.weight_depth - 2 * config.array + 1)),
         "activations beyond": ("SRAM_RANGE", wrong(act=config.act_depth - 3)),
         "no opcode": ("OPCODE", [tensor, layer.kernel, 0]),
-        "no group": ("OPCODE", [tensor, layer.kernel, 1 | 2 << 4 | 7 << 20]),
-        "opcode of another unit": ("OPCODE", [tensor, layer.kernel, 2 | 2 << 4]),
+        "no group": ("OPCODE", [tensor, layer.kernel, header_word(Opcode.CONFIG, Unit.EXECUTE, payload=7)]),
+        "opcode of another unit": ("OPCODE", [tensor, layer.kernel, header_word(Opcode.LOAD, Unit.EXECUTE)]),
     }
     if config.acc_depth < 1 << ACC_BITS:
         cases["accumulators beyond"] = "SRAM_RANGE", wrong(acc=config.acc_depth)

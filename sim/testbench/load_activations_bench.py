@@ -3,7 +3,8 @@
 import cocotb
 
 from systolith.config import Config
-from systolith.isa import ADDRESS_BITS, Unit, make
+from systolith.isa import ADDRESS_BITS, Opcode, Unit, make
+from systolith.sim.testbench.support.control_programs import word as header_word
 from systolith.sim.testbench.support.dma import Dma
 from systolith.sim.testbench.support.dma_model import (
     LoadSource,
@@ -86,8 +87,10 @@ async def faults(dut):
         await dma.fails(UNIT, position, code)
         if code == "AXI_READ":
             accept(dma.ram)
-    for word in (0, 2 | 1 << 4 | 0 << 7, 1 | 1 << 4 | 2 << 20, 5 | 1 << 4):
-        opcode = "OPERAND" if word == 2 | 1 << 4 else "OPCODE"
+    load = header_word(Opcode.LOAD, Unit.LOAD_A)
+    undefined = header_word(Opcode.CONFIG, Unit.LOAD_A, payload=2), header_word(Opcode.STORE, Unit.LOAD_A)
+    for word in (0, load, *undefined):
+        opcode = "OPERAND" if word == load else "OPCODE"
         await dma.fails(UNIT, dma.units[UNIT].add(word), opcode)
     # And after all that it works as ever: words of the last rows may end where SRAM and region end.
     constants = plain(bench.config, 3 * n)

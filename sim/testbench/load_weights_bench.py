@@ -3,7 +3,7 @@
 import cocotb
 
 from systolith.config import Config
-from systolith.isa import Unit, make
+from systolith.isa import LoadTarget, Opcode, Unit, make
 from systolith.sim.testbench.support.dma import Dma
 from systolith.sim.testbench.support.dma_model import expect_load_weights, random_load_weights
 from systolith.sim.testbench.support.dma_top import dma_top
@@ -44,11 +44,11 @@ async def faults(dut):
     config, dma = bench.config, Dma(bench)
     await dma.start()
     size, limit = 5 * config.array, dma.regions[2][1]
-    good = {"region": 2, "offset": 0, "sram": 0, "words": 5, "target": 0}
+    good = {"region": 2, "offset": 0, "sram": 0, "words": 5, "target": LoadTarget.WEIGHTS}
     cases = (
         ("OPERAND", {"words": 0}),
         ("SRAM_RANGE", {"sram": config.weight_depth - 4}),
-        ("SRAM_RANGE", {"sram": 8 * config.param_depth - 4, "target": 1}),
+        ("SRAM_RANGE", {"sram": 8 * config.param_depth - 4, "target": LoadTarget.PARAMETERS}),
         ("SRAM_RANGE", {"words": (1 << 20) - 1, "region": 7}),
         ("REGION_RANGE", {"offset": limit - size + 1}),
         ("REGION_RANGE", {"offset": (1 << 32) - size}),
@@ -59,7 +59,7 @@ async def faults(dut):
     for code, operands in cases:
         add(dma, 3)
         if operands is None:
-            position = dma.units[UNIT].add(bench.rng.choice((1, 3, 5)))
+            position = dma.units[UNIT].add(bench.rng.choice((Opcode.CONFIG, Opcode.EXECUTE, Opcode.STORE)))
         else:
             load = make("LOAD.W", **good | operands)
             position = dma.units[UNIT].add(load)
@@ -71,7 +71,10 @@ async def faults(dut):
         if code == "AXI_READ":
             accept(dma.ram)
     # And after all that it works as ever, up to the last byte and word.
-    for operands in ({"sram": config.weight_depth - 5}, {"sram": 8 * config.param_depth - 5, "target": 1}):
+    for operands in (
+        {"sram": config.weight_depth - 5},
+        {"sram": 8 * config.param_depth - 5, "target": LoadTarget.PARAMETERS},
+    ):
         load = make("LOAD.W", **good | {"offset": limit - size} | operands)
         dma.units[UNIT].add(load)
         expect_load_weights(dma, load)
@@ -89,7 +92,7 @@ async def throughput(dut):
         words = min(words, 40_000 // n)
         spans = [(dma.regions[1][0] + 5 * k, words * n) for k in range(-(-2000 // words))]
         for k in range(len(spans)):
-            load = make("LOAD.W", region=1, offset=5 * k, sram=0, words=words, target=0)
+            load = make("LOAD.W", region=1, offset=5 * k, sram=0, words=words, target=LoadTarget.WEIGHTS)
             dma.units[UNIT].add(load)
             expect_load_weights(dma, load)
         least = least_cycles(bench.config, latency, spans, words)

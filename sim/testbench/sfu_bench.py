@@ -7,7 +7,21 @@ import cocotb
 from cocotb.triggers import RisingEdge
 
 from systolith.config import Config
-from systolith.isa import ACC_BITS, ADDRESS_BITS, Instruction, Opcode, SfuSource, Unit, make
+from systolith.isa import (
+    ACC_BITS,
+    ADDRESS_BITS,
+    COUNT_BITS,
+    PARAM_BITS,
+    Instruction,
+    Opcode,
+    Reduction,
+    SecondOperand,
+    SfuSource,
+    Unit,
+    form,
+    make,
+)
+from systolith.sim.testbench.support.control_programs import word as header_word
 from systolith.sim.testbench.support.environment import Environment
 from systolith.sim.testbench.support.sfu_driver import Driver, run
 from systolith.sim.testbench.support.sfu_model import Job, Memories, job_of, plan
@@ -15,9 +29,18 @@ from systolith.sim.testbench.support.sfu_programs import NEUTRAL, Programs
 
 NAME = "sfu"
 ACCUMULATORS, ACTIVATIONS, DEPTHWISE = SfuSource
-LAST_ADDRESS = (1 << ADDRESS_BITS) - 1
-GOOD = {"memory": 0, "reduce": 0, "second": 0, "drain": 0, "source": 0, "operand": 0, "dst": 0, "rows": 1, "cols": 1,
+MAXIMUM, SUM = Reduction
+NONE, ADD, MULTIPLY = SecondOperand
+LAST_ADDRESS, LARGEST_COUNT = (1 << ADDRESS_BITS) - 1, (1 << COUNT_BITS) - 1
+GOOD = {"memory": ACCUMULATORS, "reduce": MAXIMUM, "second": NONE, "drain": 0,
+        "source": 0, "operand": 0, "dst": 0, "rows": 1, "cols": 1,
         "param": 0}  # fmt: skip
+
+
+def undefined(name: str) -> int:
+    """A value of a field of SFU that means nothing."""
+    field = form("SFU")[name]
+    return next(value for value in range(field.high, -1, -1) if value not in set(field.values))
 
 
 def component(config: Config):
@@ -68,10 +91,11 @@ async def random_programs(dut):
     memories = [ACCUMULATORS, ACTIVATIONS, *([DEPTHWISE] if bench.config.dw_taps else [])]
     bench.finish(
         require=(
-            "waited for a token", "refused", "second 2", "drain", "CONFIG.SFU.table", "lookup", "window", "padding",
+            "waited for a token", "refused", f"second {MULTIPLY}", "drain", "CONFIG.SFU.table", "lookup", "window",
+            "padding",
             "half 0", "half 1", "CONFIG.SFU.add while values are in flight", "SFU while values are in flight",
-            *(f"memory {memory} reduce {reduce} second {second}" for memory in memories for reduce in (0, 1)
-              for second in (0, 1)),
+            *(f"memory {memory} reduce {reduce} second {second}" for memory in memories for reduce in Reduction
+              for second in (NONE, ADD)),
         )
     )  # fmt: skip
 
@@ -105,12 +129,20 @@ async def no_bubble(dut):
         depth, program = bench.config.act_depth, [neutral(group) for group in NEUTRAL]
         cols = min(bench.config.acc_half, depth // 4, 24)
         program += [neutral("input", height=2, width=cols, row_stride=1), neutral("operand", col_step=1)]
-        program += [sfu(cols=cols, dst=0), sfu(cols=cols, dst=depth - cols, second=1, operand=depth // 2)] * 3
+        program += [sfu(cols=cols, dst=0), sfu(cols=cols, dst=depth - cols, second=ADD, operand=depth // 2)] * 3
         program += [neutral("output", lookup=1, zero_point=3), neutral("add", multiplier_a=77, shift=6)]
-        program += [sfu(cols=2, dst=n, second=1, operand=depth // 2) for n in range(0, 12, 2)]
+        program += [sfu(cols=2, dst=n, second=ADD, operand=depth // 2) for n in range(0, 12, 2)]
         program += [sfu(cols=1, dst=n) for n in range(12)]
         program += [
-            sfu(memory=1, source=depth // 2, operand=depth // 4, cols=7, dst=7 * n, second=n % 3) for n in range(6)
+            sfu(
+                memory=ACTIVATIONS,
+                source=depth // 2,
+                operand=depth // 4,
+                cols=7,
+                dst=7 * n,
+                second=list(SecondOperand)[n % 3],
+            )
+            for n in range(6)
         ]
         jobs = planned(driver, program, wait=False)
         board = await run(driver, jobs, after=1)
@@ -130,15 +162,15 @@ async def throughput(dut):
     latency = 40
     cases = {
         "accumulators": ([], sfu(cols=count), groups * count),
-        "accumulators and operand": ([], sfu(cols=count, second=1, operand=depth // 2), groups * count),
+        "accumulators and operand": ([], sfu(cols=count, second=ADD, operand=depth // 2), groups * count),
         "window of activations": (
             [programs.neutral("window", kernel_y=3, kernel_x=2)],
-            sfu(memory=1, reduce=1, source=depth // 2, cols=count),
+            sfu(memory=ACTIVATIONS, reduce=SUM, source=depth // 2, cols=count),
             groups * count * 6,
         ),
         "product of activations": (
             [],
-            sfu(memory=1, second=2, source=depth // 2, operand=depth - 1, cols=count),
+            sfu(memory=ACTIVATIONS, second=MULTIPLY, source=depth // 2, operand=depth - 1, cols=count),
             groups * count * 2,
         ),
     }
@@ -170,7 +202,7 @@ async def halt(dut):
 
 def bad_instructions(config: Config) -> dict[str, tuple[str, object]]:
     """By name: the fault, and an instruction (or its word, or CONFIG and an instruction) that makes it."""
-    config_word = Opcode.CONFIG | Unit.SFU << 4
+    config_word = header_word(Opcode.CONFIG, Unit.SFU)
     acc_half, acc_depth, act_depth = config.acc_half, config.acc_depth, config.act_depth
 
     def last(**values: int) -> Instruction:
@@ -180,15 +212,15 @@ def bad_instructions(config: Config) -> dict[str, tuple[str, object]]:
         return [make(f"CONFIG.SFU.{group}", **{**NEUTRAL[group], **values}), last(**fields)]
 
     bad = {
-        "opcode 0": ("OPCODE", Unit.SFU << 4),
-        "opcode LOAD": ("OPCODE", Opcode.LOAD | Unit.SFU << 4),
+        "opcode 0": ("OPCODE", header_word(0, Unit.SFU)),
+        "opcode LOAD": ("OPCODE", header_word(Opcode.LOAD, Unit.SFU)),
         "opcode 15": ("OPCODE", 15 | Unit.SFU << 4),
         "group 6": ("OPCODE", config_word | 6 << 20),
         "group 15": ("OPCODE", config_word | 15 << 20),
-        "memory 3": ("OPCODE", last(memory=3)),
-        "second 3": ("OPCODE", last(second=3, rows=0)),
-        "product of accumulators": ("OPCODE", last(second=2)),
-        "product of a sum": ("OPCODE", last(memory=1, second=2, reduce=1)),
+        "memory 3": ("OPCODE", last(memory=undefined("memory"))),
+        "second 3": ("OPCODE", last(second=undefined("second"), rows=0)),
+        "product of accumulators": ("OPCODE", last(second=MULTIPLY)),
+        "product of a sum": ("OPCODE", last(memory=ACTIVATIONS, second=MULTIPLY, reduce=SUM)),
         "no rows": ("OPERAND", last(rows=0)),
         "no columns": ("OPERAND", last(cols=0)),
         "no kernel rows": ("OPERAND", after("window", {"kernel_y": 0})),
@@ -202,27 +234,28 @@ def bad_instructions(config: Config) -> dict[str, tuple[str, object]]:
         "last row": ("SRAM_RANGE", last(dst=act_depth - 4, rows=3)),
         "column stride": ("SRAM_RANGE", after("output", {"col_stride": 255}, dst=act_depth - 300, cols=3)
                           if act_depth > 300 else last(dst=act_depth - 1, cols=2)),
-        "far too large": ("OPERAND", last(rows=4095, cols=4095)),
-        "operand after the end": ("SRAM_RANGE", last(second=1, operand=act_depth - 2, cols=4)),
-        "operand beside activations": ("SRAM_RANGE", last(memory=1, second=2, operand=act_depth - 2, cols=4)),
+        "far too large": ("OPERAND", last(rows=LARGEST_COUNT, cols=LARGEST_COUNT)),
+        "operand after the end": ("SRAM_RANGE", last(second=ADD, operand=act_depth - 2, cols=4)),
+        "operand beside activations": (
+            "SRAM_RANGE", last(memory=ACTIVATIONS, second=MULTIPLY, operand=act_depth - 2, cols=4)),
     }  # fmt: skip
     if not config.dw_taps:
-        bad["no depthwise unit"] = ("OPCODE", last(memory=2))
+        bad["no depthwise unit"] = ("OPCODE", last(memory=DEPTHWISE))
     else:
-        bad["leaves depthwise half"] = ("OPERAND", last(memory=2, source=config.dw_half - 2, cols=4))
+        bad["leaves depthwise half"] = ("OPERAND", last(memory=DEPTHWISE, source=config.dw_half - 2, cols=4))
         if config.dw_depth < 1 << ACC_BITS:
-            bad["depthwise accumulators"] = ("SRAM_RANGE", last(memory=2, source=config.dw_depth))
+            bad["depthwise accumulators"] = ("SRAM_RANGE", last(memory=DEPTHWISE, source=config.dw_depth))
     if act_depth < 1 << 18:
         bad["destination"] = ("SRAM_RANGE", last(dst=act_depth))
         bad["destination far out"] = ("SRAM_RANGE", last(dst=LAST_ADDRESS))
-        bad["first operand word"] = ("SRAM_RANGE", last(second=1, operand=act_depth))
-        bad["first activation"] = ("SRAM_RANGE", last(memory=1, source=act_depth))
-        bad["activation after the end"] = ("SRAM_RANGE", last(memory=1, source=act_depth - 3, cols=4))
+        bad["first operand word"] = ("SRAM_RANGE", last(second=ADD, operand=act_depth))
+        bad["first activation"] = ("SRAM_RANGE", last(memory=ACTIVATIONS, source=act_depth))
+        bad["activation after the end"] = ("SRAM_RANGE", last(memory=ACTIVATIONS, source=act_depth - 3, cols=4))
         bad["activation before 0"] = (
             "SRAM_RANGE",
-            after("input", {"row_stride": LAST_ADDRESS - 1}, memory=1, rows=2),
+            after("input", {"row_stride": LAST_ADDRESS - 1}, memory=ACTIVATIONS, rows=2),
         )
-    if config.param_depth < 1 << 12:
+    if config.param_depth < 1 << PARAM_BITS:
         bad["parameters"] = ("SRAM_RANGE", last(param=config.param_depth))
     if acc_depth < 1 << ACC_BITS:
         bad["accumulators"] = ("SRAM_RANGE", last(source=acc_depth))

@@ -3,7 +3,8 @@
 import cocotb
 
 from systolith.config import Config
-from systolith.isa import ADDRESS_BITS, Unit, make
+from systolith.isa import ADDRESS_BITS, Opcode, Unit, make
+from systolith.sim.testbench.support.control_programs import word as header_word
 from systolith.sim.testbench.support.dma import Dma
 from systolith.sim.testbench.support.dma_model import StoreModel
 from systolith.sim.testbench.support.dma_top import dma_top
@@ -70,7 +71,8 @@ async def faults(dut):
         model.target = make("CONFIG.STORE.target", **target | constants)
         dma.units[UNIT].add(model.target)
         if operands is None:
-            position = dma.units[UNIT].add(bench.rng.choice((2 | 4 << 4, 1 | 4 << 4 | 1 << 20)))
+            undefined = header_word(Opcode.LOAD, Unit.STORE), header_word(Opcode.CONFIG, Unit.STORE, payload=1)
+            position = dma.units[UNIT].add(bench.rng.choice(undefined))
         else:
             store = make("STORE", **good | operands)
             position = dma.units[UNIT].add(store)

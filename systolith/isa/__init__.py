@@ -36,6 +36,7 @@ from systolith.isa.widths import (
     COUNT_BITS,
     EXTENT_BITS,
     OFFSET_BITS,
+    PARAM_BITS,
     REGION_BITS,
     STEP_BITS,
     VALUE_BITS,
@@ -43,8 +44,8 @@ from systolith.isa.widths import (
 
 __all__ = [
     "ACC_BITS", "ADDRESS_BITS", "CONFIG_FORMATS", "COUNT_BITS", "ERROR_ORDER", "EXTENT_BITS", "FORMATS", "GROUP",
-    "HEADER", "INSTRUCTION_BYTES", "OFFSET_BITS", "PAYLOAD_START", "QUEUED", "REGION_BITS", "STEP_BITS", "UNITS",
-    "VALUE_BITS", "Error", "Field", "Format", "Instruction", "LoadTarget", "Opcode", "Reduction", "Region",
+    "HEADER", "INSTRUCTION_BYTES", "OFFSET_BITS", "PARAM_BITS", "PAYLOAD_START", "QUEUED", "REGION_BITS", "STEP_BITS",
+    "UNITS", "VALUE_BITS", "Error", "Field", "Format", "Instruction", "LoadTarget", "Opcode", "Reduction", "Region",
     "SecondOperand", "SfuSource", "Unit", "decode", "decode_program", "disassemble", "encode", "encode_program",
     "form", "make",
 ]  # fmt: skip

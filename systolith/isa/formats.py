@@ -17,6 +17,7 @@ from systolith.isa.widths import (
     COUNT_BITS,
     EXTENT_BITS,
     OFFSET_BITS,
+    PARAM_BITS,
     REGION_BITS,
     STEP_BITS,
     VALUE_BITS,
@@ -298,7 +299,7 @@ _define(
     Field("dst", ADDRESS_BITS, "first word of activation SRAM written"),
     _ROWS,
     _COLS,
-    Field("param", 12, "word of parameter SRAM: bias and scale of N channels"),
+    Field("param", PARAM_BITS, "word of parameter SRAM: bias and scale of N channels"),
 )
 _define(
     "STORE",

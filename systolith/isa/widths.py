@@ -9,6 +9,7 @@ __all__ = [
     "COUNT_BITS",
     "EXTENT_BITS",
     "OFFSET_BITS",
+    "PARAM_BITS",
     "REGION_BITS",
     "STEP_BITS",
     "VALUE_BITS",
@@ -26,6 +27,8 @@ ADDRESS_BITS = 18
 """A word of activation or weight SRAM, and a distance between two; arithmetic wraps."""
 ACC_BITS = 14
 """A row of accumulators."""
+PARAM_BITS = 12
+"""A word of parameter SRAM."""
 REGION_BITS = 3
 """A memory region."""
 OFFSET_BITS = 32

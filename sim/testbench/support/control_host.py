@@ -7,7 +7,7 @@ from cocotb.triggers import RisingEdge
 from systolith import isa
 from systolith.isa import Region, Unit
 from systolith.registers import STATUS_BUSY, STATUS_DONE, STATUS_ERROR
-from systolith.sim.testbench.support.control_programs import FENCE, UNITS, random_program, units
+from systolith.sim.testbench.support.control_programs import PORTS, is_fence, part, random_program, units
 from systolith.sim.testbench.support.environment import Environment
 
 __all__ = ["BASE", "LOAD_W", "ControlHost"]
@@ -62,7 +62,7 @@ class MockUnit:
 
     def __init__(self, bench: Environment, number: int, log: "Log"):
         self.bench, self.number, self.log = bench, number, log
-        self.port, self.slow, self.fault_at = UNITS[number], 0.0, None
+        self.port, self.slow, self.fault_at = PORTS[Unit(number)], 0.0, None
         self.clear()
 
     def clear(self) -> None:
@@ -90,8 +90,8 @@ class MockUnit:
             payload = int(self.signal("instruction__payload").value)
             instruction, self.index = payload & (1 << 128) - 1, payload >> 128
             self.log.taken(self.number, self.index, instruction)
-            wait = instruction >> 7 & 63
-            self.give = instruction >> 13 & 63
+            wait = part(instruction, "wait")
+            self.give = part(instruction, "signal")
             self.needs = [wait & LOAD_W, wait & ~LOAD_W] if self.number == Unit.EXECUTE else [wait]
             self.state = "need"
             self.signal("instruction__ready").value = 0
@@ -139,15 +139,15 @@ class Log:
 
     def begin(self, program: list[int]) -> None:
         self.program, self.retired = program, []
-        self.left = [[i for i, w in enumerate(program) if w >> 4 & 7 == unit] for unit in range(len(UNITS))]
-        fences = [i for i, w in enumerate(program) if w & 127 == FENCE & 127]
+        self.left = [[i for i, w in enumerate(program) if part(w, "unit") == unit] for unit in range(len(PORTS))]
+        fences = [i for i, w in enumerate(program) if is_fence(w)]
         self.fence_before = {i: max((f for f in fences if f < i), default=-1) for i in range(len(program))}
 
     def taken(self, unit: int, index: int, instruction: int) -> None:
         assert index == self.left[unit].pop(0) and instruction == self.program[index]
         done = set(self.retired)
         fence = self.fence_before[index]
-        assert all(i in done or self.program[i] & 127 == FENCE & 127 for i in range(fence)), f"{index} passed {fence}"
+        assert all(i in done or is_fence(self.program[i]) for i in range(fence)), f"{index} passed {fence}"
 
 
 class ControlHost:
@@ -205,7 +205,7 @@ class ControlHost:
 
     def check_done(self) -> None:
         assert int(self.dut.status.value) == STATUS_DONE, f"{int(self.dut.report.value):#x}"
-        done = [i for i, w in enumerate(self.log.program) if w >> 4 & 7 != Unit.CONTROL]
+        done = [i for i, w in enumerate(self.log.program) if part(w, "unit") != Unit.CONTROL]
         assert sorted(self.log.retired) == done and not self.memory.in_flight
 
     def check_error(self, code: str, unit: int, index: int, detail: int = 0) -> None:

@@ -7,14 +7,28 @@ from systolith import isa
 from systolith.config import Config
 from systolith.isa import Opcode, Unit
 
-__all__ = ["END", "FENCE", "UNITS", "pairs", "random_program", "units", "word", "work"]
+__all__ = [
+    "END",
+    "FENCE",
+    "PORTS",
+    "is_fence",
+    "pairs",
+    "part",
+    "random_program",
+    "units",
+    "without_tokens",
+    "word",
+    "work",
+]
 
-UNITS = ("load_weights", "load_activations", "execute", "sfu", "store", "depthwise")
+PORTS = {Unit.LOAD_W: "load_weights", Unit.LOAD_A: "load_activations", Unit.EXECUTE: "execute", Unit.SFU: "sfu",
+         Unit.STORE: "store", Unit.DEPTHWISE: "depthwise"}  # fmt: skip
+POSITIONS = {isa.HEADER[i].name: sum(field.bits for field in isa.HEADER[:i]) for i in range(len(isa.HEADER))}
 
 
 def units(config: Config) -> int:
     """How many units there are."""
-    return len(UNITS) if config.dw_taps else len(UNITS) - 1
+    return len(PORTS) if config.dw_taps else len(PORTS) - 1
 
 
 def pairs(config: Config) -> list[tuple[int, int]]:
@@ -29,7 +43,25 @@ def work(config: Config) -> list[tuple[int, int]]:
 
 
 def word(opcode: int, unit: int, wait: int = 0, signal: int = 0, reserved: int = 0, payload: int = 0) -> int:
-    return opcode | unit << 4 | wait << 7 | signal << 13 | reserved << 19 | payload << 20
+    values = {"opcode": opcode, "unit": unit, "wait": wait, "signal": signal, "reserved": reserved}
+    return payload << isa.PAYLOAD_START | sum(value << POSITIONS[name] for name, value in values.items())
+
+
+def part(word: int, name: str) -> int:
+    """A field of the header."""
+    bits = next(field.bits for field in isa.HEADER if field.name == name)
+    return word >> POSITIONS[name] & (1 << bits) - 1
+
+
+def is_fence(word: int) -> bool:
+    return (part(word, "opcode"), part(word, "unit")) == (Opcode.FENCE, Unit.CONTROL)
+
+
+def without_tokens(word: int) -> int:
+    """The instruction, which waits for nothing and signals nothing."""
+    return sum(part(word, name) << POSITIONS[name] for name in ("opcode", "unit")) | (
+        word >> isa.PAYLOAD_START << isa.PAYLOAD_START
+    )
 
 
 END, FENCE = word(Opcode.END, Unit.CONTROL), word(Opcode.FENCE, Unit.CONTROL)

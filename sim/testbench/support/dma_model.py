@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from systolith.isa import Instruction, make
+from systolith.isa import Instruction, LoadTarget, make
 from systolith.sim.testbench.support.dma import Dma
 
 __all__ = [
@@ -38,19 +38,19 @@ def place(dma: Dma, low: int, high: int) -> tuple[int, int]:
 
 def random_load_weights(dma: Dma) -> Instruction:
     rng, config = dma.bench.rng, dma.bench.config
-    target = int(rng.random() < 0.3)
-    depth = 8 * config.param_depth if target else config.weight_depth
+    target = LoadTarget.PARAMETERS if rng.random() < 0.3 else LoadTarget.WEIGHTS
+    depth = 8 * config.param_depth if target == LoadTarget.PARAMETERS else config.weight_depth
     words = rng.choice((1, 2, rng.randint(1, 60), rng.randint(1, 6000 // config.array)))
     words = min(words, depth)
     region, offset = place(dma, 0, words * config.array)
     sram = rng.choice((0, depth - words, rng.randint(0, depth - words)))
-    dma.bench.cover("LOAD.W to parameters" if target else "LOAD.W to weights")
+    dma.bench.cover("LOAD.W to parameters" if target == LoadTarget.PARAMETERS else "LOAD.W to weights")
     return make("LOAD.W", region=region, offset=offset, sram=sram, words=words, target=target, **tokens(dma))
 
 
 def expect_load_weights(dma: Dma, instruction: Instruction) -> None:
     n = dma.bench.config.array
-    port = dma.parameters if instruction["target"] else dma.weights
+    port = dma.parameters if instruction["target"] == LoadTarget.PARAMETERS else dma.weights
     address = dma.regions[instruction["region"]][0] + instruction["offset"]
     for i in range(instruction["words"]):
         data = int.from_bytes(dma.memory[address + i * n : address + (i + 1) * n], "little")
