@@ -1,7 +1,8 @@
 """Runs the cocotb testbenches on one configuration: every module `sim/testbench/*_bench.py`, with one or more seeds.
 
-Each has `NAME` and `component(config)`; its cocotb tests live in the same module. Runs go two at a time, each in a
-process of its own; the first run of a testbench builds it, later ones find it in the cache.
+Each has `NAME` and `component(config)`; one that is not for every configuration has `applies(config)`. Its cocotb tests
+live in the same module. Runs go two at a time, each in a process of its own; the first run of a testbench builds it,
+later ones find it in the cache.
 """
 
 import importlib
@@ -52,11 +53,11 @@ def verify(
 ) -> Iterator[tuple[Outcome, int, Result]]:
     """Run the testbenches; yields after each run the testbench's outcome so far, the seed, and the run's result.
 
-    Raises SystolithError if there is no testbench named `only`.
+    Raises SystolithError if the configuration has no testbench named `only`.
     """
-    modules = names()
+    modules = {name: module for name, module in names().items() if _applies(module, config)}
     if only is not None and only not in modules:
-        raise SystolithError(f"Testbench must be one of {', '.join(modules)}, not '{only}'")
+        raise SystolithError(f"Testbench must be one of {', '.join(modules)} for '{config.name}', not '{only}'")
     chosen = [only] if only is not None else list(modules)
     outcomes = {name: Outcome(name) for name in chosen}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
@@ -72,6 +73,11 @@ def verify(
                 yield outcomes[name], seed, result
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _applies(module: str, config: Config) -> bool:
+    """Whether the configuration has what the testbench is for; one that does not say so is for all."""
+    return getattr(importlib.import_module(module), "applies", lambda _: True)(config)
 
 
 def _run(module: str, config: Config, seed: int) -> Result:

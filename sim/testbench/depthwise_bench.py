@@ -26,6 +26,11 @@ def component(config: Config):
     return DepthwiseUnit(config)
 
 
+def applies(config: Config) -> bool:
+    """Whether the configuration has this unit."""
+    return config.dw_taps > 0
+
+
 class Host(UnitHost):
     """The unit with its accumulators, and a trace of the cycles in which it took a word."""
 

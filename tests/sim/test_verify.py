@@ -1,5 +1,7 @@
 """`systolith verify`: finds the testbenches, runs them with their seeds, and says how to repeat a failure."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from systolith import PRESETS, SystolithError
@@ -23,8 +25,19 @@ def test_a_testbench_runs_with_each_seed():
 
 
 def test_unknown_testbench():
-    with pytest.raises(SystolithError, match=r"^Testbench must be one of .*tokens.*, not 'token'$"):
+    with pytest.raises(SystolithError, match=r"^Testbench must be one of .*tokens.* for 'tiny4', not 'token'$"):
         next(verify.verify(TINY, range(1, 2), "token"))
+
+
+def test_a_testbench_of_a_unit_that_is_not_there(monkeypatch):
+    """All testbenches run on any configuration; one that has no depthwise unit has no testbench of it."""
+    with pytest.raises(SystolithError, match="for 'tiny4', not 'depthwise'"):
+        next(verify.verify(TINY, range(1, 2), "depthwise"))
+    monkeypatch.setattr(verify, "_run", lambda module, config, seed: Result(True, 1, 1, {}, ""))
+    monkeypatch.setattr(verify, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    for config in (TINY, PRESETS["edge16_dw"]):
+        seen = {outcome.name for outcome, _, _ in verify.verify(config, range(1, 2))}
+        assert seen == set(verify.names()) - (set() if config.dw_taps else {"depthwise"})
 
 
 def test_a_failure_is_shown_with_how_to_repeat_it(monkeypatch, capsys):

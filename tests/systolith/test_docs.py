@@ -32,7 +32,9 @@ def test_pages_are_complete():
     for form in (*isa.FORMATS.values(), *isa.CONFIG_FORMATS.values()):
         assert f"## {form.name}\n" in text
         section = text.split(f"## {form.name}\n")[1].split("\n## ")[0]
-        assert all(f"| `{f.name}` | {f.low} to {f.high} | {f.doc} |" in section for f in form.fields)
+        assert all(f"| `{f.name}` | {f.low} to {f.high} | {f.doc}" in section for f in form.fields)
+        meanings = [f"{item.value} {item.doc}" for f in form.fields for item in f.values or ()]
+        assert all(meaning in section for meaning in meanings)
     assert all(f"| {error.value} | `{error.name}` |" in text for error in isa.Error)
     for name in (r.name for r in registers.REGISTERS if not r.name.startswith("region")):
         assert f"| `{name}` |" in pages()["registers.md"]
