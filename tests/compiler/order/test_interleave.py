@@ -16,8 +16,8 @@ from systolith.compiler.plan.plan import plan_graph
 from systolith.compiler.schedule.layer import schedule
 from systolith.compiler.schedule.step import Step
 from systolith.config import Config
-from tests.compiler.test_networks import ALL, agrees
 from tests.support import topologies
+from tests.support.against_golden import ALL, agrees
 from tests.support.graph_builder import Network, random_network
 from tests.support.hand_graphs import CONFIGS
 

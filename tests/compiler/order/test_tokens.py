@@ -15,7 +15,7 @@ from systolith.compiler.plan.plan import plan_graph
 from systolith.compiler.schedule.layer import schedule
 from systolith.errors import UnsupportedError
 from systolith.isa import Opcode, Region
-from tests.compiler.test_networks import agrees
+from tests.support.against_golden import agrees
 from tests.support.graph_builder import Network, random_network
 from tests.support.hand_graphs import CONFIGS, conv_graph, random_graph, reference, run
 

@@ -12,7 +12,7 @@ from systolith.config import PRESETS
 from systolith.errors import UnsupportedError
 from systolith.isa import Unit
 from systolith.sim.golden.golden import run
-from tests.compiler.test_networks import ALL, agrees
+from tests.support.against_golden import ALL, agrees
 from tests.support.graph_builder import Network
 
 TINY = PRESETS["tiny4"]

@@ -4,7 +4,7 @@ import pytest
 
 from systolith.compiler.pipeline import compile_levels
 from systolith.errors import SystolithError, UnsupportedError
-from tests.compiler.test_networks import agrees
+from tests.support.against_golden import agrees
 from tests.support.graph_builder import Network
 from tests.support.hand_graphs import CONFIGS
 

@@ -14,7 +14,7 @@ from systolith.compiler.schedule.loads import Buffer, InputLoads
 from systolith.config import PRESETS
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.isa import Region, encode, make
-from tests.compiler.test_networks import agrees
+from tests.support.against_golden import agrees
 from tests.support.graph_builder import Network
 from tests.support.hand_graphs import CONFIGS, conv_graph, random_graph
 
