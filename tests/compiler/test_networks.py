@@ -13,6 +13,7 @@ from tests.support import topologies
 from tests.support.against_golden import ALL, DEPTHWISE, agrees
 from tests.support.graph_builder import Network, random_network
 from tests.support.hand_graphs import CONFIGS
+from tests.support.seeds import each_seed, many, seeds
 
 
 def names_of(compiled: Compiled) -> list[str]:
@@ -24,18 +25,15 @@ def sfu_of(compiled: Compiled):
 
 
 @pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("part", range(2))
-def test_random_networks(name, part):
-    for seed in range(100 + 8 * part, 108 + 8 * part):
-        print("seed", seed)
-        agrees(random_network(seed), ALL[name], seed)
+@seeds(16, first=100, each=8)
+def test_random_networks(name, seed):
+    agrees(random_network(seed), ALL[name], seed)
 
 
 @pytest.mark.parametrize("name", ["tiny4", "tiny4_dw3"])
 def test_random_networks_too_large_for_the_chip(name):
     spilled = 0
-    for seed in range(200, 206):
-        print("seed", seed)
+    for seed in each_seed(range(200, 200 + many(6))):
         compiled = agrees(random_network(seed, depth=8, channels=40, size=22), ALL[name], seed)
         spilled += compiled.program.scratch_bytes > 0
     assert spilled >= 3

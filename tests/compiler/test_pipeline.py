@@ -16,6 +16,7 @@ from systolith.sim import run as backends
 from systolith.sim.compare.outputs import check
 from systolith.sim.stimulus.layers import random_layer
 from tests.support.hand_graphs import CONFIGS, conv_graph, execute, random_graph, reference, reference_values, run
+from tests.support.seeds import each_seed, many, seeds
 
 NAMES = ["tiny4", "ecp5_8", "odd12", "edge16"]
 
@@ -32,11 +33,10 @@ def agrees(graph: Graph, config, seed=0):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("part", range(4))
-def test_random_chains(name, part):
-    for seed in range(15 * part, 15 * part + 15):
-        rng = np.random.default_rng(seed)
-        agrees(random_graph(rng, depth=int(rng.integers(1, 4))), CONFIGS[name], seed)
+@seeds(60, each=15)
+def test_random_chains(name, seed):
+    rng = np.random.default_rng(seed)
+    agrees(random_graph(rng, depth=int(rng.integers(1, 4))), CONFIGS[name], seed)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -139,7 +139,7 @@ def test_few_channels_are_gathered_from_pixels():
 
 @pytest.mark.parametrize("kind", ["qlinearconv", "qdq_conv", "qlinearmatmul", "qdq_gemm", "chain"])
 def test_models_compile(kind):
-    for seed in range(4):
+    for seed in each_seed(range(many(4))):
         model, _ = random_layer(np.random.default_rng(seed), kind)
         program = compile_model(model, CONFIGS["tiny4"])
         assert from_bytes(to_bytes(program)) == program
@@ -151,7 +151,7 @@ def test_models_compile(kind):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_models_compute_what_golden_and_onnxruntime_do(name):
-    for seed in range(12):
+    for seed in each_seed(range(many(12))):
         model, inputs = random_layer(np.random.default_rng(seed))
         program = compile_model(model, CONFIGS[name])
         outputs, _ = backends.run(program, inputs, CONFIGS[name], "isa", backends.Options(seed=seed))

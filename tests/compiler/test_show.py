@@ -11,6 +11,7 @@ from systolith.compiler.show import LEVELS, emit
 from systolith.config import PRESETS
 from systolith.errors import SystolithError
 from tests.support.graph_builder import Network, random_network
+from tests.support.seeds import each_seed, many
 
 FOLDER = Path(__file__).parent / "levels"
 
@@ -62,7 +63,7 @@ def test_meta_says_what_each_layer_is():
 
 @pytest.mark.parametrize("name", ["tiny4", "edge16"])
 def test_maps_fit_the_page_and_show_every_tensor(name):
-    for seed in range(10):
+    for seed in each_seed(range(many(10))):
         compiled = compile_levels(random_network(seed, depth=8), PRESETS[name])
         meta = compiled.program.meta
         text = memory_map(meta)

@@ -3,7 +3,6 @@
 `make verify-long` runs as many as one likes; here are a few, the same ones every time. A failing one is made smaller.
 """
 
-import os
 from dataclasses import replace
 from importlib import import_module
 
@@ -23,22 +22,22 @@ from systolith.sim.run import Options, run
 from systolith.sim.stimulus.network import RandomNetwork, random_network
 from systolith.sim.stimulus.operators import OPERATORS
 from systolith.sim.stimulus.tensors import SeededDraws
+from tests.support.seeds import many
 
 TINY = PRESETS["tiny4"]
 SMALL = (*(config for config in CONFIGS if config.array <= 8), *(replace(TINY, dw_taps=taps) for taps in (1, 3)))
 DEPTHWISE = next(config for config in CONFIGS if config.array == 4 and config.dw_taps)
-EXAMPLES = int(os.environ.get("SYSTOLITH_EXAMPLES", "1"))
-"""How many times as many examples; with more than one they are new ones every time."""
 
 
 def few(count: int):
+    """Settings; with more examples they are new ones every time."""
     checks = [
         HealthCheck.too_slow,
         HealthCheck.data_too_large,
         HealthCheck.filter_too_much,
         HealthCheck.large_base_example,
     ]
-    return settings(max_examples=count * EXAMPLES, derandomize=EXAMPLES == 1, suppress_health_check=checks)
+    return settings(max_examples=many(count), derandomize=many(1) == 1, suppress_health_check=checks)
 
 
 class Drawn:

@@ -17,6 +17,7 @@ from systolith.sim.run import Options, run
 from systolith.sim.stimulus.layers import KINDS, random_layer
 from systolith.sim.stimulus.model import Limits
 from systolith.sim.testbench import program_bench
+from tests.support.seeds import each_seed, many
 
 TINY = PRESETS["tiny4"]
 SMALL = Limits(channels=20, size=8, kernel=3, batch=2, rows=9, features=24, layers=3, macs=20_000)
@@ -27,10 +28,10 @@ KEYS = {"backend", "config", "model", "cycles", "macs", "utilization", "dram_byt
 @pytest.mark.parametrize("name", ["tiny4", "ecp5_8"])
 def test_rtl_equals_golden_and_onnxruntime(name: str, kind: str):
     config = PRESETS[name]
-    for seed in range(4):
+    for seed in each_seed(range(many(4))):
         model, inputs = random_layer(np.random.default_rng(seed), kind)
         program = compile_model(model, config)
-        memory = MemoryModel(stall=(0, 0.1, 0.5, 0.8)[seed], seed=seed, read_latency=1 + 40 * seed)
+        memory = MemoryModel(stall=(0, 0.1, 0.5, 0.8)[seed % 4], seed=seed, read_latency=1 + 40 * (seed % 4))
         outputs, report = run(program, inputs, config, "rtl", Options(memory, seed))
         assert check(program, inputs, outputs).passed, f"seed {seed}"
         assert report["cycles"] == sum(layer["cycles"] for layer in report["layers"])
@@ -40,7 +41,7 @@ def test_rtl_equals_golden_and_onnxruntime(name: str, kind: str):
 def test_rtl_runs_groups():
     """Depthwise, with and without multiplier, and groups that cross channel blocks; the memory stalls."""
     found: list[tuple[int, int, int]] = []
-    for seed in range(40):
+    for seed in each_seed(range(many(40))):
         model, inputs = random_layer(np.random.default_rng(seed), ("qlinearconv", "chain")[seed % 2], SMALL)
         graph = import_model(model)
         shapes = [(layer.groups, *layer.weights.shape[:2]) for layer in graph.layers if layer.groups > 1]
@@ -48,7 +49,7 @@ def test_rtl_runs_groups():
             continue
         found += shapes
         program = compile_model(model, TINY)
-        memory = MemoryModel(stall=(0.1, 0.5, 0.8)[seed % 3], seed=seed, read_latency=1 + seed)
+        memory = MemoryModel(stall=(0.1, 0.5, 0.8)[seed % 3], seed=seed, read_latency=1 + seed % 40)
         outputs, _ = run(program, inputs, TINY, "rtl", Options(memory, seed))
         assert check(program, inputs, outputs).passed, f"seed {seed}"
     wide = {(groups, outputs // groups, inputs) for groups, outputs, inputs in found if groups * inputs > TINY.array}

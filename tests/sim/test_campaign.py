@@ -11,6 +11,7 @@ from systolith.errors import UnsupportedError
 from systolith.sim import campaign, run
 from systolith.sim.campaign import CONFIGS, Verdict, make_case, run_case
 from systolith.sim.compare import outputs, whole_network
+from tests.support.seeds import seeds
 
 
 def test_configurations_cover_what_they_should():
@@ -37,7 +38,7 @@ def test_a_case_is_made_from_its_seed_alone():
     assert (first.program.input == again.program.input).all()
 
 
-@pytest.mark.parametrize("seed", range(1, 13))
+@seeds(12, first=1)
 def test_cases_on_the_instruction_simulator(seed):
     verdict = run_case(seed, "isa")
     assert verdict.kind in ("equal", "one step", "golden only", "equal program", "equal fault"), verdict.message

@@ -14,6 +14,7 @@ from systolith.sim.host.files import load_inputs, save_outputs
 from systolith.sim.report import layer_cycles
 from systolith.sim.run import Options, run
 from systolith.sim.stimulus.layers import KINDS, random_layer
+from tests.support.seeds import each_seed, many
 
 TINY = PRESETS["tiny4"]
 
@@ -25,7 +26,7 @@ def layer(seed: int = 8, kind: str = "qlinearconv") -> tuple[Program, dict[str, 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_isa_equals_golden_and_onnxruntime(kind: str):
-    for seed in range(3):
+    for seed in each_seed(range(many(3))):
         program, inputs = layer(seed, kind)
         outputs, report = run(program, inputs, TINY, "isa", Options(seed=seed))
         result = check(program, inputs, outputs)

@@ -34,26 +34,28 @@ def test_every_size_has_cases():
     assert set(VALUES) == {field.name for field in fields(Config)} - {"name"}
 
 
-@pytest.mark.parametrize(("field", "value"), [(f, v) for f, (good, _) in VALUES.items() for v in good])
-def test_valid(field, value):
-    assert getattr(replace(TINY, **{field: value}), field) == value
-
-
-@pytest.mark.parametrize(("field", "value"), [(f, v) for f, (_, bad) in VALUES.items() for v in bad])
-def test_out_of_range_is_refused_by_name(field, value):
-    with pytest.raises(SystolithError) as error:
-        replace(TINY, **{field: value})
-    # A number of banks that does not divide act_depth is act_depth's error.
-    named = re.match(r"Config field '(\w+)' must be .+, not -?\d+$", str(error.value))
-    assert named and named[1] in ({field, "act_depth"} if field == "act_banks" else {field})
-    assert "\n" not in str(error.value)
+@pytest.mark.parametrize("field", VALUES)
+def test_valid(field):
+    for value in VALUES[field][0]:
+        assert getattr(replace(TINY, **{field: value}), field) == value
 
 
 @pytest.mark.parametrize("field", VALUES)
-@pytest.mark.parametrize("value", ["16", 16.0, None, True])
-def test_wrong_type_is_refused_by_name(field, value):
-    with pytest.raises(SystolithError, match=f"^Config field '{field}' must be an integer, not {value!r}$"):
-        replace(TINY, **{field: value})
+def test_out_of_range_is_refused_by_name(field):
+    for value in VALUES[field][1]:
+        with pytest.raises(SystolithError) as error:
+            replace(TINY, **{field: value})
+        # A number of banks that does not divide act_depth is act_depth's error.
+        named = re.match(r"Config field '(\w+)' must be .+, not -?\d+$", str(error.value))
+        assert named and named[1] in ({field, "act_depth"} if field == "act_banks" else {field}), value
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("field", VALUES)
+def test_wrong_type_is_refused_by_name(field):
+    for value in ("16", 16.0, None, True):
+        with pytest.raises(SystolithError, match=f"^Config field '{field}' must be an integer, not {value!r}$"):
+            replace(TINY, **{field: value})
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "é", 4, None])

@@ -12,7 +12,6 @@ from systolith.isa import CONFIG_FORMATS, FORMATS, Format, Instruction, Opcode, 
 ALL = [(unit, form) for (_, unit), form in FORMATS.items()] + [
     (unit, form) for (unit, _), form in CONFIG_FORMATS.items()
 ]
-NAMES = sorted({form.name for _, form in ALL})
 
 
 def instructions(unit: Unit, form: Format):
@@ -119,7 +118,6 @@ def test_disassembly_names_fields_and_units():
     assert text.split() == ["STORE", "region=3", "offset=16", "sram=2", "rows=1", "cols=9", "wait=sfu"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_name_can_be_made(name):
-    form = next(form for _, form in ALL if form.name == name)
-    assert isa.make(name, **dict.fromkeys((f.name for f in form.fields), 1)).form is form
+def test_every_name_can_be_made():
+    for form in {form.name: form for _, form in reversed(ALL)}.values():
+        assert isa.make(form.name, **dict.fromkeys((f.name for f in form.fields), 1)).form is form

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from systolith.numerics import ADD_BITS, add, add_constants, average_scale, look_up, output_scale, requantize
+from tests.support.seeds import each_seed, many
 
 INT8 = st.integers(-128, 127)
 FACTOR = st.integers(-(1 << ADD_BITS), (1 << ADD_BITS) - 1)
@@ -103,7 +104,7 @@ def operands(seed: int) -> tuple[np.random.Generator, dict[str, np.ndarray]]:
 def test_multiply_differs_from_onnx_runtime_by_its_float_error_only():
     """QLinearMul rounds the float32 sum with the zero point: hardly ever another result, and then by one step."""
     elements = different = 0
-    for seed in range(40):
+    for seed in each_seed(range(many(40))):
         rng, x = operands(seed)
         s = scales(rng)
         s = (s[0], s[1], np.float32(s[0] * s[1] * 2 ** (rng.uniform(5, 8) if seed % 2 else rng.integers(5, 9))))
@@ -121,7 +122,7 @@ def test_multiply_differs_from_onnx_runtime_by_its_float_error_only():
 def test_add_differs_from_onnx_runtime_by_its_float_error_only():
     """QLinearAdd computes in float32: a few outputs in a million, by one step."""
     elements = different = 0
-    for seed in range(40):
+    for seed in each_seed(range(many(40))):
         rng, x = operands(seed)
         s = scales(rng)
         c = parameters(rng, "aby", s)
@@ -136,7 +137,7 @@ def test_add_differs_from_onnx_runtime_by_its_float_error_only():
 
 
 def test_averages_equal_onnx_runtime():
-    for seed in range(20):
+    for seed in each_seed(range(many(20))):
         rng = np.random.default_rng(seed)
         size = tuple(rng.integers(1, 15, 2).tolist())
         x = rng.integers(0, 256, (1, 700, *size)).astype(np.uint8)

@@ -16,6 +16,7 @@ from systolith.errors import SystolithError
 from systolith.isa import Instruction, Region, Unit, decode_program, encode_program, make
 from tests.support.graph_builder import random_network
 from tests.support.hand_graphs import CONFIGS, conv_graph, random_graph, reference, run
+from tests.support.seeds import each_seed, many
 
 TINY = PRESETS["tiny4"]
 W, A, E, S, T = (1 << unit for unit in (Unit.LOAD_W, Unit.LOAD_A, Unit.EXECUTE, Unit.SFU, Unit.STORE))
@@ -48,7 +49,7 @@ def tokens_of(program: list[Instruction]):
 def test_every_token_matters(name):
     """Without any one token a program is refused, or it is still right in every order tried."""
     config, found, tried = CONFIGS[name], 0, 0
-    for seed in range(6):
+    for seed in each_seed(range(many(6))):
         rng = np.random.default_rng(seed)
         graph = random_graph(rng, depth=2, channels=24, size=9)
         program = compile_graph(graph, config)

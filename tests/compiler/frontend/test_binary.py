@@ -10,6 +10,7 @@ from systolith.numerics import add_constants
 from systolith.sim.reference import reference
 from systolith.sim.stimulus.model_writer import ModelWriter
 from tests.support.against_onnxruntime import agree, finish, output, value
+from tests.support.seeds import seeds
 
 TYPES = np.dtype(np.int8), np.dtype(np.uint8)
 RNG = np.random.default_rng(0)
@@ -51,7 +52,7 @@ def random_pair(rng: np.random.Generator) -> bytes:
     return output(writer, y, dtype, rank)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@seeds(60)
 def test_random_pairs(seed):
     """Equal on these seeds; float32 rounding may cost ONNX Runtime's additions a step in one of a million."""
     rng = np.random.default_rng(seed)

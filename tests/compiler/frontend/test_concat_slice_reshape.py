@@ -11,6 +11,7 @@ from systolith.compiler.frontend.importer import import_model
 from systolith.compiler.ir.graph import Concat, Conv, Map, Select
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.sim.stimulus.model_writer import ModelWriter
+from tests.support.seeds import each_seed, many
 from tests.support.small_models import RNG, SCALE, ZERO, finish, image, ints, refused, same, several, weights
 
 # Concat
@@ -66,7 +67,7 @@ def test_concat_channels_last():
 @pytest.mark.parametrize("zero_point", [np.uint8(128), np.int8(-7)])
 def test_qlinear_concat(zero_point):
     writer = ModelWriter()
-    for seed in range(20):
+    for seed in each_seed(range(many(20))):
         rng = np.random.default_rng(seed)
         writer = ModelWriter()
         inputs = [writer.constant(np.float32(rng.uniform(0.01, 0.3))), writer.constant(zero_point)]

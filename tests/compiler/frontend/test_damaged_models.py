@@ -16,6 +16,7 @@ from systolith.sim.fuzz.protobuf import damage
 from systolith.sim.reference import reference
 from systolith.sim.run import run
 from systolith.sim.stimulus.inputs import random_inputs
+from tests.support.seeds import seeds
 from tests.support.split_models import MODELS
 
 
@@ -28,7 +29,7 @@ def test_the_model_is_good():
     assert len(import_model(model().SerializeToString()).layers) > 15
 
 
-@pytest.mark.parametrize("seed", range(250))
+@seeds(250)
 def test_one_damaged_field(seed):
     rng = np.random.default_rng(seed)
     damaged = model()
@@ -90,7 +91,7 @@ def port(rng: np.random.Generator, graph: onnx.GraphProto) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # Of casts that are part of the damage.
-@pytest.mark.parametrize("seed", range(120))
+@seeds(120, each=40)
 def test_changed_networks(seed):
     rng = np.random.default_rng(seed)
     names = list(MODELS)

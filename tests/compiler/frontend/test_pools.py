@@ -15,6 +15,7 @@ from systolith.sim.golden import golden
 from systolith.sim.run import run
 from systolith.sim.stimulus.model_writer import ModelWriter
 from tests.support.against_onnxruntime import agree, differences, finish, output, unoptimized, value
+from tests.support.seeds import seeds
 
 TYPES = np.dtype(np.int8), np.dtype(np.uint8)
 RNG = np.random.default_rng(0)
@@ -75,7 +76,7 @@ def random_pool(rng: np.random.Generator) -> bytes:
     return output(writer, y, dtype, rank)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@seeds(60)
 def test_random_pools(seed):
     rng = np.random.default_rng(seed)
     agree(random_pool(rng), rng)  # Random scales: nothing lies halfway.
@@ -121,7 +122,7 @@ def test_what_ceil_mode_adds():
     assert only_map(agree(output(writer, y, TYPES[1], 3), RNG, steps=1)).counted == (0, 1, 0, 3)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@seeds(60)
 def test_pads_that_count(seed):
     """What sticks out with ceil_mode does not, in any opset; nor does dilation change that."""
     rng = np.random.default_rng(seed)

@@ -11,6 +11,7 @@ from systolith.sim.golden import golden
 from systolith.sim.run import run
 from systolith.sim.stimulus.model_writer import ModelWriter
 from tests.support.against_onnxruntime import any_of, differences, finish, value
+from tests.support.seeds import seeds
 
 TYPES = np.dtype(np.int8), np.dtype(np.uint8)
 
@@ -26,7 +27,7 @@ def model(rng: np.random.Generator, slopes: np.ndarray, shape=(2, 6, 4, 5), lead
     return finish(writer, y, rng.uniform(0.02, 0.05), zero_points[1], len(shape))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@seeds(12)
 def test_random_slopes(seed):
     rng = np.random.default_rng(seed)
     slopes = rng.choice([rng.uniform(0, 0.5), rng.uniform(-2, 3), 0, 1, 0.25], 6) * rng.uniform(0.9, 1.1, 6)

@@ -10,6 +10,7 @@ from systolith.compiler.ir.graph import Conv
 from systolith.errors import UnsupportedError
 from systolith.sim.stimulus.model_writer import ModelWriter
 from tests.support.against_onnxruntime import agree, finish, unoptimized
+from tests.support.seeds import seeds
 
 SCALE, ZERO = 0.05, np.int8(-7)
 OUT = 0.2, np.int8(3)
@@ -39,8 +40,8 @@ def product(op: str, x: tuple[int, ...], w: tuple[int, ...], left: bool = False,
     return finish(writer, y, *OUT, rank)
 
 
-@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("alpha", [0.5, -1.0, 0.3, -2.7, 0.0, 1e-30])
+@seeds(3)
 def test_alpha_is_a_factor_of_the_scale(alpha: float, seed: int):
     """Bit for bit: ONNX Runtime's QGemm takes it so."""
     axis = None if seed else 1

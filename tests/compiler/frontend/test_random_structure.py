@@ -12,6 +12,7 @@ from systolith.errors import SystolithError, UnsupportedError
 from systolith.sim.golden import golden
 from systolith.sim.reference import reference
 from systolith.sim.stimulus.model_writer import ModelWriter
+from tests.support.seeds import each_seed, many
 
 SCALE, ZERO = np.float32(0.05), np.int8(-9)
 LARGEST = 3000
@@ -144,10 +145,10 @@ class Chain:
         return self.writer.model()
 
 
-@pytest.mark.parametrize("start", range(0, 400, 50))
+@pytest.mark.parametrize("start", range(0, many(400), 50))
 def test_random_chains(start):
     found: Counter[str] = Counter()
-    for seed in range(start, start + 50):
+    for seed in each_seed(range(start, start + 50)):
         rng = np.random.default_rng(seed)
         chain = Chain(rng, integers=bool(seed % 2))
         while not chain.writer.nodes or rng.random() < 0.75:

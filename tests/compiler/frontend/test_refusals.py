@@ -14,6 +14,7 @@ from systolith.errors import SystolithError, UnsupportedError
 from systolith.sim.stimulus.layers import random_layer
 from systolith.sim.stimulus.model import Limits
 from systolith.sim.stimulus.model_writer import ModelWriter
+from tests.support.seeds import seeds
 from tests.support.split_models import MODELS
 
 SMALL = Limits(channels=4, size=4, features=6, rows=4)
@@ -471,7 +472,7 @@ def test_attributes_of_other_types():
     assert str(error.value) == "net.onnx: Conv 'conv': attribute 'group' must be of type int, not FLOAT"
 
 
-@pytest.mark.parametrize("seed", range(300))
+@seeds(300)
 def test_damaged_files(seed):
     """Whatever bytes are missing or wrong: a graph, or a refusal; never another exception."""
     rng = np.random.default_rng(seed)

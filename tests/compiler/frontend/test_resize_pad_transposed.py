@@ -9,6 +9,7 @@ from systolith.errors import UnsupportedError
 from systolith.sim.golden import golden
 from systolith.sim.reference import reference
 from systolith.sim.stimulus.model_writer import ModelWriter
+from tests.support.seeds import each_seed, many, seeds
 from tests.support.small_models import SCALE, finish, image, ints, refused, same, weights
 
 # Pad
@@ -192,7 +193,7 @@ def transposed(rng: np.random.Generator, within_channels=True) -> tuple[bytes, s
     return finish(writer, y, rank + 2, 0.3, np.uint8(100)), f"{size} {kernel} {attributes}"
 
 
-@pytest.mark.parametrize("seed", range(60))
+@seeds(60)
 def test_transposed_convolution(seed):
     model, what = transposed(np.random.default_rng(seed))
     print(what)
@@ -205,7 +206,7 @@ def test_transposed_convolution(seed):
 def test_transposed_convolution_is_few_steps_off():
     """ONNX Runtime computes it in float32: at most one step, and in few outputs."""
     wrong = total = 0
-    for seed in range(100, 160):
+    for seed in each_seed(range(100, 100 + many(60))):
         rng = np.random.default_rng(seed)
         model, _ = transposed(rng)
         try:

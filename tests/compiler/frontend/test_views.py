@@ -1,9 +1,9 @@
 """Views against NumPy: the same Reshapes and Transposes of an index array, or a refusal where data would move."""
 
 import numpy as np
-import pytest
 
 from systolith.compiler.frontend.values.views import Atom, View, merge, split, strided
+from tests.support.seeds import seeds
 
 
 def indices(view: View) -> np.ndarray:
@@ -17,7 +17,7 @@ def indices(view: View) -> np.ndarray:
     return result
 
 
-@pytest.mark.parametrize("seed", range(200))
+@seeds(200)
 def test_random_views(seed):
     rng = np.random.default_rng(seed)
     shape = tuple(int(n) for n in rng.choice([1, 2, 3, 4, 6], rng.integers(1, 5)))

@@ -18,6 +18,7 @@ from systolith.isa import Opcode, Region
 from tests.support.against_golden import agrees
 from tests.support.graph_builder import Network, random_network
 from tests.support.hand_graphs import CONFIGS, conv_graph, random_graph, reference, run
+from tests.support.seeds import each_seed, many
 
 
 @pytest.mark.parametrize("token_bits", [2, 3, 8])
@@ -29,7 +30,7 @@ def test_any_order_the_tokens_allow_is_right(token_bits, queue_depth):
     program = compile_graph(graph, config)
     x = rng.integers(-128, 128, graph.values["x"].dims).astype(np.int8)
     expected = reference(graph, x)
-    for seed in range(8):
+    for seed in each_seed(range(many(8))):
         assert (run(program, config, x, seed) == expected).all(), seed
 
 
@@ -61,7 +62,7 @@ def test_accesses_are_all_that_the_checker_finds():
     """What conflicts are found from covers every cell that an instruction touches, memory included."""
     config = replace(CONFIGS["tiny4"], acc_depth=16, act_depth=64, dw_taps=3, dw_depth=16)
     cells, apart = 0, 0
-    graphs = [random_network(seed, depth=6, channels=20, size=14) for seed in range(500, 508)]
+    graphs = [random_network(seed, depth=6, channels=20, size=14) for seed in range(500, 500 + many(8))]
     for graph in (*graphs, thinned(4, 16), thinned(5, 21)):
         try:
             compiled = compile_levels(graph, config)

@@ -17,6 +17,7 @@ from systolith.sim.compare.outputs import check
 from systolith.sim.reference import reference
 from systolith.sim.run import run
 from systolith.sim.stimulus.inputs import random_inputs
+from tests.support.seeds import each_seed, many
 from tests.support.split_models import CHANNELS, IMAGE, MODELS, SIZE, Net, layernorms
 
 TINY = PRESETS["tiny4"]
@@ -38,7 +39,7 @@ def test_parts_compute_the_whole(name):
         if all(port.shape is not None for port in part.outputs):  # The checker wants a rank.
             onnx.checker.check_model(part.model, full_check=True)
         assert isinstance(part, Program) or part.nodes
-    for seed in range(3):
+    for seed in each_seed(range(many(3))):
         inputs = random_inputs(network, seed)
         outputs, report = run(network, inputs, TINY, "isa")
         theirs = reference.run(model, inputs)

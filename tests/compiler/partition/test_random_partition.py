@@ -1,7 +1,6 @@
 """Random networks of nodes for both sides, with inputs and outputs of every kind and place."""
 
 import numpy as np
-import pytest
 
 from systolith import PRESETS
 from systolith.compiler.network import compile_network
@@ -11,10 +10,10 @@ from systolith.sim.compare.outputs import check
 from systolith.sim.reference import reference
 from systolith.sim.run import run
 from systolith.sim.stimulus.inputs import random_inputs
+from tests.support.seeds import each_seed, many, seeds
 from tests.support.split_models import IMAGE, STEP, Net
 
 TINY = PRESETS["tiny4"]
-SEEDS = 40
 
 
 class RandomNet(Net):
@@ -78,7 +77,7 @@ class RandomNet(Net):
                 self.smalls.append(self.small(self.node("Transpose", [real()], perm=[0, 1, 3, 2])))
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@seeds(40)
 def test_parts_compute_the_whole(seed):
     model = RandomNet(seed).model()
     try:
@@ -100,10 +99,10 @@ def test_parts_compute_the_whole(seed):
 def test_most_are_networks_in_parts():
     """What the seeds above make is worth the name."""
     counts = {"parts": 0, "program": 0, "refused": 0}
-    for seed in range(SEEDS):
+    for seed in each_seed(range(many(40))):
         try:
             network = compile_network(RandomNet(seed).model(), TINY)
             counts["parts" if isinstance(network, Network) and len(network.parts) > 1 else "program"] += 1
         except UnsupportedError:
             counts["refused"] += 1
-    assert counts["parts"] > SEEDS // 2, counts
+    assert counts["parts"] > sum(counts.values()) // 2, counts

@@ -11,6 +11,7 @@ from systolith.sim.compare.outputs import check
 from systolith.sim.reference import reference
 from systolith.sim.run import run
 from systolith.sim.stimulus.inputs import random_inputs
+from tests.support.seeds import each_seed, many
 from tests.support.split_models import CHANNELS, IMAGE, SIZE, Net
 
 TINY = PRESETS["tiny4"]
@@ -134,7 +135,7 @@ def test_runs_compute_what_shapes_depend_on(name):
     network = compile_network(model, TINY)
     assert isinstance(network, Network)
     shapes = set()
-    for seed in range(6):
+    for seed in each_seed(range(many(6))):
         inputs = random_inputs(network, seed)
         inputs["x"] = inputs["x"] * np.float32(0 if seed == 5 and name != "again" else 1)
         try:

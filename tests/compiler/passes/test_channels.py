@@ -14,6 +14,7 @@ from systolith.compiler.passes.fuse import fuse
 from systolith.sim.golden.golden import run
 from tests.support.graph_builder import Network, random_network
 from tests.support.hand_graphs import CONFIGS
+from tests.support.seeds import each_seed, many
 
 NAMES = ["tiny4", "odd12", "edge16"]
 
@@ -41,7 +42,7 @@ def ops(graph: Graph) -> Counter[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_random_networks(name):
-    for seed in range(100):
+    for seed in each_seed(range(many(100))):
         graph = random_network(seed)
         lowered(graph, name)
         lowered(fuse(graph, CONFIGS[name]), name)

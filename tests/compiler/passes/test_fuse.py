@@ -12,6 +12,7 @@ from systolith.compiler.passes.fuse import fuse
 from systolith.config import PRESETS
 from systolith.sim.golden.golden import run
 from tests.support.graph_builder import Network, random_network
+from tests.support.seeds import each_seed, many
 
 TINY = PRESETS["tiny4"]
 DIMS = 1, 6, 8, 8
@@ -129,7 +130,7 @@ def test_copies_vanish():
 
 def test_random_networks():
     kinds: Counter[str] = Counter()
-    for seed in range(300):
+    for seed in each_seed(range(many(300))):
         graph = random_network(seed, depth=15, recent=1 + seed % 3)
         for layer in fused(graph).layers:
             if isinstance(layer, Conv):

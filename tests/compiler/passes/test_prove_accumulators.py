@@ -14,6 +14,7 @@ from systolith.errors import SystolithError
 from systolith.sim.golden import golden
 from systolith.sim.host.memory_image import build
 from systolith.sim.isa.simulator import simulate
+from tests.support.seeds import seeds
 
 LIMIT = 2**31 - 1
 
@@ -34,7 +35,7 @@ def fits(weights, bias, zero_point) -> bool:
     return True
 
 
-@pytest.mark.parametrize("seed", range(100))
+@seeds(100)
 def test_equals_brute_force(seed):
     """Weights near the limit in number, by a bias that is chosen around it."""
     rng = np.random.default_rng(seed)

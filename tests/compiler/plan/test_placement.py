@@ -12,6 +12,7 @@ from systolith.config import PRESETS
 from systolith.isa import Region
 from tests.support.graph_builder import Network, random_network
 from tests.support.hand_graphs import CONFIGS
+from tests.support.seeds import each_seed, many, seeds
 
 EDGE = PRESETS["edge16"]
 
@@ -92,7 +93,7 @@ def test_a_tensor_with_a_view_in_the_same_layer_stays():
 # Packing
 
 
-@pytest.mark.parametrize("seed", range(20))
+@seeds(20)
 def test_random_lives_never_overlap(seed):
     rng = np.random.default_rng(seed)
     lives: list[Life] = []
@@ -144,7 +145,7 @@ def test_what_saves_most_traffic_stays():
 @pytest.mark.parametrize("name", ["tiny4", "odd12"])
 def test_random_networks_are_placed(name):
     config = CONFIGS[name]
-    for seed in range(40):
+    for seed in each_seed(range(many(40))):
         graph = prepare(random_network(seed), config)
         lives = lifetimes(graph, config.array)
         memory = place_tensors(graph, lives, config, frozenset())

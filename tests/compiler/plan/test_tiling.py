@@ -17,6 +17,7 @@ from systolith.isa import Region, encode, make
 from tests.support.against_golden import agrees
 from tests.support.graph_builder import Network
 from tests.support.hand_graphs import CONFIGS, conv_graph, random_graph
+from tests.support.seeds import seeds
 
 
 def job_of(dims, array=4, **layer):
@@ -52,7 +53,7 @@ def test_input_span_is_what_a_tile_reads():
 
 
 @pytest.mark.parametrize("name", ["tiny4", "ecp5_8", "odd12", "edge16"])
-@pytest.mark.parametrize("seed", range(6))
+@seeds(6)
 def test_plans_fit(name, seed):
     config = CONFIGS[name]
     rng = np.random.default_rng(seed)

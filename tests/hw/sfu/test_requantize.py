@@ -2,7 +2,6 @@
 
 import numpy as np
 import onnxruntime
-import pytest
 from onnx import TensorProto, helper
 
 from systolith import numerics
@@ -11,9 +10,10 @@ from systolith.hw.sfu.requantize import CONSTANTS_AFTER, LATENCY, requantize
 from systolith.sim.rtl.bench_runner import run_bench
 from systolith.sim.testbench import requantize_bench
 from systolith.sim.testbench.requantize_bench import expected, operands
+from tests.support.seeds import seeds
 
 
-@pytest.mark.parametrize("seed", range(8))
+@seeds(8, each=1)
 def test_integers_equal_numpy(seed):
     values = operands(np.random.default_rng(seed), 300_000)
     wanted = expected(values).tolist()

@@ -16,6 +16,7 @@ from systolith.sim.host.memory_model import MemoryModel
 from systolith.sim.rtl import driver
 from systolith.sim.stimulus.broken_program import BrokenProgram, broken_program
 from systolith.sim.stimulus.program import random_program
+from tests.support.seeds import each_seed, many
 
 TINY = PRESETS["tiny4"]
 DEPTHWISE = next(config for config in CONFIGS if config.array == 4 and config.dw_taps)
@@ -41,12 +42,12 @@ def differs(seed: int, config: Config) -> str:
 
 @pytest.mark.parametrize(("config", "count"), [(TINY, 300), (DEPTHWISE, 60), (TIGHT, 60)], ids=lambda c: str(c)[:30])
 def test_rtl_reports_what_the_rule_allows(config: Config, count: int):
-    for seed in range(count):
+    for seed in each_seed(range(many(count))):
         assert differs(seed, config) == "", f"seed {seed}"
 
 
 def test_any_order_of_units_finds_the_same_faults():
-    for seed in range(1, 80):
+    for seed in each_seed(range(1, 1 + many(79))):
         assert compare_orders(draw(seed, DEPTHWISE), DEPTHWISE, seed) == "", f"seed {seed}"
 
 

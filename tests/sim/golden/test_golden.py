@@ -16,6 +16,7 @@ from systolith.sim.reference import reference
 from systolith.sim.stimulus.layers import KINDS, random_layer
 from systolith.sim.stimulus.model import Limits
 from systolith.sim.stimulus.model_writer import ModelWriter
+from tests.support.seeds import each_seed, many
 
 LAYERS = 60
 LARGE = Limits(channels=96, size=28, kernel=7, features=600, rows=64, macs=8_000_000)
@@ -44,7 +45,7 @@ def differences(model: bytes, inputs: dict) -> tuple[int, int, float]:
 def test_equals_onnx_runtime(kind, limits, layers):
     """Bit for bit wherever ONNX Runtime computes in integers; elsewhere within one step, and rarely."""
     elements = in_float = 0
-    for seed in range(layers):
+    for seed in each_seed(range(many(layers))):
         model, inputs = random_layer(np.random.default_rng([KINDS.index(kind), seed]), kind, limits)
         count, different, largest = differences(model, inputs)
         elements += count

@@ -12,6 +12,7 @@ from systolith.sim.isa import simulator
 from systolith.sim.rtl import native_backend
 from tests.support.fault_programs import TINY
 from tests.support.handmade_program import Convolution, instructions
+from tests.support.seeds import each_seed, many
 
 SIZE = 5
 INDEX = {"LOAD.W": 1, "LOAD.A": 4, "EXECUTE": 7, "SFU": 11, "STORE": 13}
@@ -70,7 +71,7 @@ def fault_of(simulate, case: Convolution) -> tuple | None:
 @pytest.mark.parametrize("name", INDEX)
 def test_the_first_error_is_reported(name: str):
     codes = Counter()
-    for seed in range(120):
+    for seed in each_seed(range(many(120))):
         rng = np.random.default_rng(seed)
         changes = draw(rng, name)
         case = Convolution(TINY, code=encode_program(listing(changes)))

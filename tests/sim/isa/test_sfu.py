@@ -16,6 +16,7 @@ from systolith.sim.isa.state import Refused, State
 from systolith.sim.isa.units import depthwise
 from systolith.sim.stimulus.instructions import Draw
 from systolith.sim.stimulus.sfu import RandomSfu
+from tests.support.seeds import each_seed, many
 
 TINY = replace(PRESETS["tiny4"], dw_taps=3, dw_depth=128)
 ADDRESSES = 1 << 18
@@ -100,7 +101,7 @@ def expected(state: State, i: Instruction, c: Constants) -> np.ndarray:
 
 def test_sfu_equals_loops():
     met: Counter = Counter()
-    for seed in range(150):
+    for seed in each_seed(range(many(150))):
         state = state_of(TINY, seed)
         instruction, constants, tables = drawn(np.random.default_rng(seed), "SFU")
         for table in tables:
@@ -122,7 +123,7 @@ def test_sfu_equals_loops():
 
 
 def test_depthwise_equals_loops():
-    for seed in range(60):
+    for seed in each_seed(range(many(60))):
         state = state_of(TINY, seed)
         i, c, _ = drawn(np.random.default_rng(seed), "DEPTHWISE")
         wanted = state.dw_acc.copy()

@@ -12,6 +12,7 @@ from systolith.sim.reference import layerwise, reference
 from systolith.sim.reference.layerwise import LayerCheck, compare_layers
 from systolith.sim.stimulus.layers import random_layer
 from systolith.sim.stimulus.model_writer import ModelWriter
+from tests.support.seeds import each_seed, many
 
 pytestmark = pytest.mark.skipif(reference.saturates(), reason="ONNX Runtime saturates at 16 bits on this processor")
 
@@ -21,7 +22,7 @@ def chain(seed: int) -> tuple[bytes, dict[str, np.ndarray]]:
 
 
 def test_chains_are_equal_and_every_layer_is_compared():
-    for seed in range(12):
+    for seed in each_seed(range(many(12))):
         model, inputs = chain(seed)
         graph = import_model(model)
         checks = compare_layers(model, graph, inputs)
@@ -93,7 +94,7 @@ def test_what_moves_behind_a_float_operator_is_not_promised():
 def test_float_operators_are_those_with_float_data():
     """A Relu that the zero point does not absorb leaves the layer in float; moving values does not count."""
     names = set()
-    for seed in range(80):
+    for seed in each_seed(range(many(80))):
         model, _ = random_layer(np.random.default_rng(seed), "qdq_conv")
         names |= set(reference.float_operators(model))
     assert names
@@ -101,7 +102,7 @@ def test_float_operators_are_those_with_float_data():
 
 
 def test_exposed_tensors_leave_the_fusions_as_they_are():
-    for seed in range(6):
+    for seed in each_seed(range(many(6))):
         model, _ = chain(seed)
         graph = import_model(model)
         made = {name for node in onnx.load_from_string(model).graph.node for name in node.output}

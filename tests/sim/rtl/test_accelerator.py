@@ -14,6 +14,7 @@ from systolith.sim.report import layer_cycles
 from systolith.sim.rtl.native_backend import Accelerator
 from tests.support.fault_programs import FAULTS, changed
 from tests.support.handmade_program import Convolution, mask
+from tests.support.seeds import seeds
 
 TINY = PRESETS["tiny4"]
 SLOW = MemoryModel(read_latency=100, write_latency=40, bandwidth=0.3, stall=0.4, outstanding=2, seed=5)
@@ -34,10 +35,10 @@ def finish(accelerator: Accelerator, case: Convolution) -> None:
 @pytest.mark.parametrize("config", [TINY, PRESETS["ecp5_8"]], ids=lambda c: c.name)
 @pytest.mark.parametrize("memory", [STANDARD, MemoryModel(read_latency=1, write_latency=1), SLOW],
                          ids=["standard", "fast", "slow"])  # fmt: skip
-@pytest.mark.parametrize("seed", [None, 1, 2])
-def test_convolution_equals_numpy(config: Config, memory: MemoryModel, seed: int | None):
-    case = Convolution(config, seed or 0)
-    with Accelerator(config, image_of(case, seed), case.program.code, memory) as accelerator:
+@seeds(3)
+def test_convolution_equals_numpy(config: Config, memory: MemoryModel, seed: int):
+    case = Convolution(config, seed)
+    with Accelerator(config, image_of(case, seed or None), case.program.code, memory) as accelerator:
         finish(accelerator, case)
 
 

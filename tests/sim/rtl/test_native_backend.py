@@ -13,6 +13,7 @@ from systolith.sim.host.memory_image import Image, build
 from systolith.sim.host.memory_model import MemoryModel
 from systolith.sim.rtl import native_backend, native_build
 from systolith.sim.rtl.native_backend import Accelerator, ProtocolError
+from tests.support.seeds import seeds
 
 TINY = PRESETS["tiny4"]
 STUB = (Path(__file__).parents[2] / "support" / "stub_master.v").read_text()
@@ -46,7 +47,7 @@ def test_memory_copies():
     assert image.stray_writes(before) == []
 
 
-@pytest.mark.parametrize("seed", range(5))
+@seeds(5)
 def test_memory_copies_under_stalls(seed: int):
     image = copy_image()
     run_stub(image=image, stall=0.6, seed=seed, bandwidth=0.3, outstanding=1)

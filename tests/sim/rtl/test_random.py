@@ -13,6 +13,7 @@ from systolith.sim.host.memory_model import MemoryModel
 from systolith.sim.isa import simulator
 from systolith.sim.rtl import native_backend
 from systolith.sim.stimulus.program import RandomProgram, random_program
+from tests.support.seeds import each_seed, many
 
 TINY = PRESETS["tiny4"]
 DEPTHWISE = next(config for config in CONFIGS if config.array == 4 and config.dw_taps)
@@ -34,7 +35,7 @@ def test_rtl_equals_isa(config: Config, kinds: str):
     if kinds == "DEPTHWISE" and not config.dw_taps:
         pytest.skip("has no depthwise unit")
     chosen = {"SFU": {"kinds": ("SFU", "SFU", "EXECUTE")}, "DEPTHWISE": {"kinds": ("DEPTHWISE", "SFU")}}.get(kinds, {})
-    for seed in range(40):
+    for seed in each_seed(range(many(40))):
         rng = np.random.default_rng(seed)
         different, cycles = compare(random_program(rng, config, **chosen), config, "rtl", memory_of(rng, seed), seed)
         assert (different, cycles > 0) == (0, True), f"seed {seed}: {different} bytes differ"

@@ -19,6 +19,7 @@ from systolith.sim.run import run
 from systolith.sim.stimulus import inputs
 from systolith.sim.stimulus.input_ranges import input_ranges
 from systolith.sim.stimulus.inputs import random_inputs
+from tests.support.seeds import each_seed, many
 from tests.support.split_models import CHANNELS, IMAGE, Net
 
 X = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
@@ -190,7 +191,7 @@ def test_a_network_with_an_index():
     config = PRESETS["tiny4"]
     network = compile_network(indexed().model(), config)
     seen = set()
-    for seed in range(10):
+    for seed in each_seed(range(many(10))):
         drawn = random_inputs(network, seed)
         seen.update(drawn["index"].tolist())
         outputs, _ = run(network, drawn, config, "isa")

@@ -24,8 +24,9 @@ from systolith.sim.stimulus.host_parts.tensors import HostTensors
 from systolith.sim.stimulus.network import RandomNetwork
 from systolith.sim.stimulus.subgraphs import graphs, needed, reads
 from systolith.sim.stimulus.tensors import Impossible, SeededDraws
+from tests.support.seeds import each_seed, many
 
-MANY = 250
+MANY = many(250)
 OPERATORS = {
     "ArgMax", "AveragePool", "BatchNormalization", "Cast", "Compress", "Concat", "ConcatFromSequence",
     "ConstantOfShape", "Conv", "ConvTranspose",
@@ -49,22 +50,22 @@ def everywhere(graph: GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 @pytest.fixture(scope="module")
-def many() -> list[tuple[RandomNetwork, ModelProto]]:
+def drawn() -> list[tuple[RandomNetwork, ModelProto]]:
     networks = [network(seed) for seed in range(MANY)]
     return [(each, onnx.load_from_string(each.model)) for each in networks]
 
 
-def test_they_have_operators_of_all_kinds(many):
-    found = {node.op_type for _, model in many for node in everywhere(model.graph)}
+def test_they_have_operators_of_all_kinds(drawn):
+    found = {node.op_type for _, model in drawn for node in everywhere(model.graph)}
     assert found >= OPERATORS, OPERATORS - found
-    kinds = Counter(kind for each, _ in many for kind in set(each.kinds))
+    kinds = Counter(kind for each, _ in drawn for kind in set(each.kinds))
     assert kinds.keys() >= HOST_OPERATORS.keys()
-    assert sum(bool(set(each.kinds) & HOST_OPERATORS.keys()) for each, _ in many) > MANY * 0.8
+    assert sum(bool(set(each.kinds) & HOST_OPERATORS.keys()) for each, _ in drawn) > MANY * 0.8
 
 
-def test_they_are_sound(many):
+def test_they_are_sound(drawn):
     """ONNX's checker takes them, but for outputs without a shape, and ONNX Runtime runs them as they are."""
-    for each, model in many:
+    for each, model in drawn:
         declared = ModelProto.FromString(each.model)
         for port in declared.graph.output:
             port.type.tensor_type.shape.SetInParent()
@@ -73,29 +74,31 @@ def test_they_are_sound(many):
         assert len(values) == len(model.graph.output)
 
 
-def test_outputs_are_of_all_kinds(many):
-    ports = [port for _, model in many for port in model.graph.output]
+def test_outputs_are_of_all_kinds(drawn):
+    ports = [port for _, model in drawn for port in model.graph.output]
     types = {onnx.helper.tensor_dtype_to_np_dtype(port.type.tensor_type.elem_type).name for port in ports}
     assert types >= {"bool", "float16", "float32", "float64", "int32", "int64", "int8", "uint8"}
     shapes = [port.type.tensor_type for port in ports]
     assert any(not kind.HasField("shape") for kind in shapes)
     assert any(kind.HasField("shape") and not kind.shape.dim for kind in shapes)
     assert any(dim.dim_param for kind in shapes for dim in kind.shape.dim)
-    names = [{port.name for port in model.graph.output} for _, model in many]
-    assert any(found & each.inputs.keys() for found, (each, _) in zip(names, many, strict=True))
-    assert any(found & {t.name for t in model.graph.initializer} for found, (_, model) in zip(names, many, strict=True))
-    assert any(len(found) < len(model.graph.output) for found, (_, model) in zip(names, many, strict=True))
+    names = [{port.name for port in model.graph.output} for _, model in drawn]
+    assert any(found & each.inputs.keys() for found, (each, _) in zip(names, drawn, strict=True))
+    assert any(
+        found & {t.name for t in model.graph.initializer} for found, (_, model) in zip(names, drawn, strict=True)
+    )
+    assert any(len(found) < len(model.graph.output) for found, (_, model) in zip(names, drawn, strict=True))
 
 
-def test_names_are_of_all_kinds(many):
-    names = {name for _, model in many for node in model.graph.node for name in node.output}
+def test_names_are_of_all_kinds(drawn):
+    names = {name for _, model in drawn for node in model.graph.node for name in node.output}
     for mark in (":0", ".", "/", "_quantized", "::"):
         assert any(mark in name for name in names), mark
     assert any(name.isdecimal() for name in names)
 
 
 def test_a_network_is_made_from_its_draws_alone():
-    for seed in range(10):
+    for seed in each_seed(range(many(10))):
         one, again = network(seed), network(seed)
         assert one.model == again.model
         assert all((one.inputs[name] == again.inputs[name]).all() for name in one.inputs)
@@ -112,7 +115,7 @@ class Drawn:
         return self.draw(st.integers(low, high))
 
 
-@settings(max_examples=20, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=many(20), derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_property_based_tests_can_draw_them(data: st.DataObject):
     each = random_host_network(Drawn(data.draw))
@@ -142,9 +145,9 @@ def test_every_function_fits_some_tensor(table, monkeypatch: pytest.MonkeyPatch)
 
 def test_cases_on_the_instruction_simulator():
     """Parts compute what the whole does, unoptimized. The campaign's processes outlive a case that ends one."""
-    verdicts = list(campaign(count(1), 30, "isa", 1, host=True))
+    verdicts = list(campaign(count(1), many(30), "isa", 1, host=True))
     assert [(verdict.seed, verdict.message) for verdict in verdicts if verdict.kind == "FAILED"] == []
-    assert sum(verdict.kind in UNCOMPARED for verdict in verdicts) < 3
+    assert sum(verdict.kind in UNCOMPARED for verdict in verdicts) < many(3)
 
 
 def test_reads_and_needs_of_graphs_inside():
@@ -161,7 +164,7 @@ def test_reads_and_needs_of_graphs_inside():
 
 def test_what_does_not_fit_leaves_nothing_behind():
     """An operator that turns out to be impossible takes its nodes, inputs and outputs with it."""
-    for seed in range(40):
+    for seed in each_seed(range(many(40))):
         each = network(seed)
         model = onnx.load_from_string(each.model)
         initializers = {tensor.name for tensor in model.graph.initializer}

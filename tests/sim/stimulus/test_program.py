@@ -10,6 +10,7 @@ from systolith import PRESETS, Config
 from systolith.isa import Region, Unit, encode_program
 from systolith.sim.isa.simulator import simulate
 from systolith.sim.stimulus.program import RandomProgram, random_program
+from tests.support.seeds import each_seed, many
 
 TINY = PRESETS["tiny4"]
 CONFIGS = [TINY, replace(TINY, name="dw9", dw_taps=9, dw_depth=64, token_bits=2, queue_depth=2),
@@ -27,14 +28,14 @@ def result(random: RandomProgram, config: Config, seed: int | None, code: bytes 
 def test_small_memories_are_drawn_for():
     """Rows in memory, with what lies between them, fit a small INPUT region."""
     small = replace(TINY, name="small", act_depth=32, act_banks=1)
-    for seed in range(200):
+    for seed in each_seed(range(many(200))):
         random_program(np.random.default_rng(seed), small, 40, ("LOAD.A",))
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
 def test_every_order_gives_the_same(config: Config):
     met: Counter[str] = Counter()
-    for seed in range(30):
+    for seed in each_seed(range(many(30))):
         random = random_program(np.random.default_rng(seed), config)
         first = result(random, config, None)
         assert all(np.array_equal(result(random, config, order), first) for order in (1, 2)), f"seed {seed}"
