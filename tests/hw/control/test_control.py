@@ -1,24 +1,13 @@
-"""The testbench of fetch, dispatch, tokens and supervisor with beats of 64, 128 and 256 bits."""
+"""Which instructions dispatch takes, with and without a depthwise unit."""
 
 from dataclasses import replace
-
-import pytest
 
 from systolith.config import PRESETS
 from systolith.hw.control.dispatch import legal
 from systolith.isa import FORMATS, Opcode, Unit
-from systolith.sim.rtl.bench_runner import run_bench
-from systolith.sim.testbench import control_bench
 
 TINY = PRESETS["tiny4"]
 DEPTHWISE = replace(TINY, dw_taps=1)
-CONFIGS = (TINY, PRESETS["edge16"], replace(DEPTHWISE, axi_data_bits=256, axi_burst=1, token_bits=2, queue_depth=2))
-
-
-@pytest.mark.parametrize("config", CONFIGS, ids=["64 bits", "128 bits", "256 bits, depthwise"])
-def test_control(config):
-    result = run_bench(control_bench.component(config), control_bench.__name__, config, seed=1)
-    assert result.passed, result.log
 
 
 def test_legal():

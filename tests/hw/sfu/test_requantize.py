@@ -1,13 +1,12 @@
-"""Requantization four ways: the contract's NumPy function, plain integers, ONNX Runtime, and the lane's Verilog."""
+"""Requantization three ways: the contract's NumPy function, plain integers, and ONNX Runtime. The lane's testbench
+compares its Verilog."""
 
 import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper
 
 from systolith import numerics
-from systolith.config import PRESETS
 from systolith.hw.sfu.requantize import CONSTANTS_AFTER, LATENCY, requantize
-from systolith.sim.rtl.bench_runner import run_bench
 from systolith.sim.testbench import requantize_bench
 from systolith.sim.testbench.requantize_bench import expected, operands
 from tests.support.seeds import seeds
@@ -69,8 +68,5 @@ def _qlinear_conv(x_scale, w_scale, y_scale, zero_point, bias):
     return session.run(None, {"x": np.zeros((1, 1, 1, 1), np.int8)})[0].ravel()
 
 
-def test_lane():
-    config = PRESETS["tiny4"]
+def test_the_testbench_knows_the_latencies():
     assert (requantize_bench.LATENCY, requantize_bench.CONSTANTS_AFTER) == (LATENCY, CONSTANTS_AFTER)
-    result = run_bench(requantize_bench.component(config), requantize_bench.__name__, config, seed=2)
-    assert result.passed, result.log
