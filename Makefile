@@ -4,6 +4,7 @@
 PYTHON ?= python3
 CONFIG ?= edge16
 SEED ?= 1
+SEEDS ?= 1
 RUNS ?= 1
 LAYERS ?= 600
 MODELS ?= 500
@@ -16,8 +17,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format docs verilog verify verify-long verify-host fuzz conformance bench bench-tiny \
-        bench-zoo fingerprints clean
+.PHONY: help setup demo test test-quick lint format docs verilog verify verify-long verify-host fuzz conformance bench \
+        bench-tiny bench-zoo fingerprints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -40,8 +41,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## generate, compile, and classify 100 images of digits on the RTL
 	$(BIN)/systolith demo
 
-test: setup ## run all tests
-	$(BIN)/python -m pytest -n $(WORKERS)
+test: setup ## run all tests, with SEEDS (default 1) times as many random cases
+	$(BIN)/python -m pytest -n $(WORKERS) --seeds $(SEEDS)
+
+test-quick: setup ## run the tests that need no simulator build and take no time each: about a minute
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not rtl and not slow"
 
 lint: setup ## check style, imports, types, and the generated Verilog; warnings are errors
 	$(BIN)/ruff check .

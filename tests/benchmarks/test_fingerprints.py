@@ -36,6 +36,7 @@ def test_a_damaged_line_is_refused(line: str, tmp_path: Path):
         read(tmp_path / "kept.txt")
 
 
+@pytest.mark.slow
 def test_pages_and_the_smallest_hardware_are_as_they_were():
     kept = read(FILE)
     made = list(takewhile(lambda item: not item[0].startswith("hardware/ecp5_8"), artefacts(quick=True)))

@@ -35,6 +35,7 @@ def check_cycles(model: bytes, cycles: int, most: int, config: Config) -> None:
     assert abs(found / cycles - 1) < 0.03, found
 
 
+@pytest.mark.rtl
 @pytest.mark.parametrize("name", SUITES["tiny"])
 def test_tiny_networks_on_the_rtl(name):
     """No bit differs, all of the work is the accelerator's, and no activation leaves it between layers."""
@@ -50,6 +51,7 @@ def test_tiny_networks_on_the_rtl(name):
     check_cycles(quantized("tiny", name), result.report["cycles"], CYCLES["edge16"][name], EDGE)
 
 
+@pytest.mark.rtl
 @pytest.mark.parametrize("name", CYCLES["edge16_dw"])
 def test_depthwise_layers_beside_the_array(name):
     config = PRESETS["edge16_dw"]
@@ -58,6 +60,7 @@ def test_depthwise_layers_beside_the_array(name):
     check_cycles(quantized("tiny", name), result.report["cycles"], CYCLES["edge16_dw"][name], config)
 
 
+@pytest.mark.rtl
 def test_imagenet_network_on_the_rtl():
     """Above 90 %: the maxima over windows that overlap are made on the way out of the accumulators."""
     model = quantized("zoo", "squeezenet")
@@ -67,6 +70,7 @@ def test_imagenet_network_on_the_rtl():
     assert result.report["utilization"] > 0.9
 
 
+@pytest.mark.slow
 def test_imagenet_network_on_its_instructions():
     result = suite.measure("shufflenet", quantized("zoo", "shufflenet"), EDGE, "isa")
     assert (result.found.golden, result.found.onnxruntime, result.share) == (0, 0, 1)
@@ -77,6 +81,7 @@ def test_all_nine_topologies_are_there():
     assert set(SUITES["tiny"]) == set(tiny.NETWORKS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet50", "densenet121", "inception_v2"])
 def test_weights_keep_activations_alive(name):
     """Random weights, but the outputs of 1000 classes differ, and normalizations have the variance of their inputs."""

@@ -24,12 +24,14 @@ def sfu_of(compiled: Compiled):
     return [instruction for instruction in compiled.instructions if instruction.form.name == "SFU"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 @seeds(16, first=100, each=8)
 def test_random_networks(name, seed):
     agrees(random_network(seed), ALL[name], seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny4", "tiny4_dw3"])
 def test_random_networks_too_large_for_the_chip(name):
     spilled = 0
@@ -149,6 +151,7 @@ def test_a_window_that_no_sram_holds_is_refused():
         compile_levels(net.graph(net.pool(net.x, "max", kernel=(300, 1))), CONFIGS["edge16"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", topologies.TINY)
 @pytest.mark.parametrize("config", ["edge16", "edge16_dw"])
 def test_tiny_networks_stay_on_the_chip(name, config):
@@ -174,6 +177,7 @@ def test_strides_of_single_pixels_load_no_others():
     agrees(net.graph(net.pool(net.x, "max", kernel=(1, 1), stride=(3, 2))), CONFIGS["tiny4"])
 
 
+@pytest.mark.slow
 def test_resnet50_compiles_in_a_minute_and_keeps_the_array_busy():
     """Within 60 s; by the timeline model the array multiplies 97 % of the time."""
     graph, config = topologies.resnet50(), CONFIGS["edge16"]

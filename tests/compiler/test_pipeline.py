@@ -32,6 +32,7 @@ def agrees(graph: Graph, config, seed=0):
     return program
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @seeds(60, each=15)
 def test_random_chains(name, seed):
@@ -66,7 +67,11 @@ def test_random_chains(name, seed):
         ((3, 30, 5, 5), {"out": 20, "kernel": (5, 5), "groups": 10}),
         ((37, 60, 1, 1), {"out": 36, "kernel": (1, 1), "groups": 3}),
         ((5, 21, 3, 3), {"out": 35, "kernel": (3, 3), "groups": 7}),
-        ((2, 100, 30, 30), {"out": 100, "kernel": (3, 3), "pads": (1, 1, 1, 1), "groups": 100}),
+        pytest.param(
+            (2, 100, 30, 30),
+            {"out": 100, "kernel": (3, 3), "pads": (1, 1, 1, 1), "groups": 100},
+            marks=pytest.mark.slow,
+        ),
         ((1, 240, 12, 12), {"out": 48, "kernel": (3, 3), "groups": 3}),
     ],
 )
@@ -83,6 +88,7 @@ def test_tensors_too_large_for_the_chip(name):
     assert program.scratch_bytes > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", [8, 40])
 def test_depthwise_separable_networks(name, size):

@@ -61,6 +61,7 @@ def test_meta_says_what_each_layer_is():
     assert [layer["ops"] for layer in layers] == [144, 288, 144, 288, 288, 5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny4", "edge16"])
 def test_maps_fit_the_page_and_show_every_tensor(name):
     for seed in each_seed(range(many(10))):

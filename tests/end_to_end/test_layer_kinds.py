@@ -12,6 +12,8 @@ from systolith.sim.stimulus.model_writer import ModelWriter
 from tests.support.against_onnxruntime import unoptimized
 from tests.support.layer_models import OPERATORS, LayerModel
 
+pytestmark = pytest.mark.rtl
+
 TINY = PRESETS["tiny4"]
 
 

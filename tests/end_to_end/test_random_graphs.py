@@ -77,6 +77,7 @@ def agrees(network: RandomNetwork, program, config: Config, backend: str, seed: 
     assert found.onnxruntime is not None or reference.saturates(), found
 
 
+@pytest.mark.slow
 @few(60)
 @given(networks(), st.sampled_from(SMALL), st.integers(0, 99))
 def test_isa_equals_golden_equals_onnxruntime(network: RandomNetwork, config: Config, seed: int):
@@ -84,7 +85,9 @@ def test_isa_equals_golden_equals_onnxruntime(network: RandomNetwork, config: Co
     agrees(network, compiled(network, config), config, "isa", seed)
 
 
-@pytest.mark.parametrize("kind", OPERATORS)
+@pytest.mark.parametrize("kind", [
+    pytest.param(kind, marks=[pytest.mark.slow] if kind in ("conv_transpose", "pad", "concat", "resize") else [])
+    for kind in OPERATORS])  # fmt: skip
 def test_every_kind_of_operator(kind: str):
     """Alone and before itself; some of them in programs without parts for the host."""
     whole, kinds = [], [kind]
@@ -135,6 +138,7 @@ def test_faults_are_found(place: str, monkeypatch: pytest.MonkeyPatch):
     pytest.fail("no network has shown the fault")
 
 
+@pytest.mark.rtl
 @pytest.mark.parametrize("config", [TINY, DEPTHWISE], ids=lambda config: config.name)
 def test_rtl_equals_golden(config: Config):
     @few(8)

@@ -39,6 +39,7 @@ def test_same_bits_on_the_instruction_simulator(digits, name):
     assert check(program, {"image": x}, outputs).passed
 
 
+@pytest.mark.rtl
 def test_demo_on_the_rtl(tmp_path, capsys):
     folder = tmp_path / "made"
     assert demo.main(PRESETS["tiny4"], 3, folder)

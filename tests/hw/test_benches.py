@@ -102,6 +102,7 @@ BENCHES: list[tuple[ModuleType, int, dict[str, Config]]] = [
 """Testbench, seed, configurations."""
 
 
+@pytest.mark.rtl
 @pytest.mark.parametrize(("bench", "seed", "config"), [
     pytest.param(bench, seed, config, id=f"{bench.NAME}-{name}")
     for bench, seed, configs in BENCHES for name, config in configs.items()])  # fmt: skip

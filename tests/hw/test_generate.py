@@ -39,10 +39,12 @@ def folder(tmp_path_factory) -> Path:
     return made
 
 
+@pytest.mark.slow
 def test_configuration_can_be_read_back(folder: Path):
     assert load_config(str(folder / "tiny4.toml")) == TINY
 
 
+@pytest.mark.slow
 def test_verilog_has_the_standard_ports(folder: Path):
     text = (folder / "tiny4.v").read_text()
     ports = re.search(r"^module systolith\((.*?)\);", text, re.S | re.M)
@@ -63,22 +65,26 @@ def test_verilog_has_the_standard_ports(folder: Path):
     assert str(Path.cwd()) not in text
 
 
+@pytest.mark.slow
 def test_depthwise_unit_where_there_is_one(tmp_path: Path):
     generate(replace(TINY, dw_taps=1), tmp_path)
     text = (tmp_path / "tiny4.v").read_text()
     assert " retire_depthwise_valid;" in text and "[23:0] retire_depthwise_index;" in text
 
 
+@pytest.mark.slow
 def test_same_configuration_same_files(folder: Path, tmp_path: Path):
     for path in generate(TINY, tmp_path):
         assert path.read_bytes() == (folder / path.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_register_map(folder: Path):
     text = (folder / "tiny4_registers.md").read_text()
     assert all(f"`{r.name}`" in text for r in registers.REGISTERS if not r.name.startswith("region"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LINTED)
 def test_verilog_passes_lint(name: str):
     assert lint(replace(LINTED[name], name="linted")) == ""
@@ -101,6 +107,7 @@ def samples() -> list[isa.Instruction]:
     return result
 
 
+@pytest.mark.slow
 def test_c_encoders_agree_with_python(folder: Path, tmp_path: Path):
     calls = []
     for sample in samples():
@@ -116,6 +123,7 @@ def test_c_encoders_agree_with_python(folder: Path, tmp_path: Path):
     assert compiled(folder, tmp_path, "\n".join(source)).split() == expected
 
 
+@pytest.mark.slow
 def test_c_header_reads_a_program_file(folder: Path, tmp_path: Path):
     tensor = program.Tensor("x", (1, 4, 2, 2), "int8", isa.Region.INPUT, 0, (1, 4, 2, 2), (0, 1, 2, 3))
     code = isa.encode_program([isa.make("END")])
@@ -167,6 +175,7 @@ def compiled(include: Path, scratch: Path, source: str, *arguments: str) -> str:
     return subprocess.run([scratch / "main", *arguments], capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_folder_that_is_a_file(tmp_path: Path):
     place = tmp_path / "file"
     place.write_text("mine")
@@ -175,12 +184,14 @@ def test_folder_that_is_a_file(tmp_path: Path):
     assert place.read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_folder_below_a_file(tmp_path: Path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(SystolithError, match="cannot be written: Not a directory"):
         generate(TINY, tmp_path / "file" / "folder")
 
 
+@pytest.mark.slow
 def test_file_that_cannot_be_replaced_leaves_the_others(tmp_path: Path):
     (tmp_path / "tiny4.v").write_text("mine")
     (tmp_path / "systolith.h").mkdir()

@@ -19,6 +19,8 @@ from systolith.sim.stimulus.model import Limits
 from systolith.sim.testbench import program_bench
 from tests.support.seeds import each_seed, many
 
+pytestmark = pytest.mark.rtl
+
 TINY = PRESETS["tiny4"]
 SMALL = Limits(channels=20, size=8, kernel=3, batch=2, rows=9, features=24, layers=3, macs=20_000)
 KEYS = {"backend", "config", "model", "cycles", "macs", "utilization", "dram_bytes", "stalls", "layers"}

@@ -9,6 +9,7 @@ from systolith.benchmarks.layers import Layer
 TINY = PRESETS["tiny4"]
 
 
+@pytest.mark.rtl
 def test_the_parts_of_a_layer_add_up():
     report = layers.measure(Layer(3, 8, 6, 7, 2), TINY)
     assert report["macs"] == 6 * 4 * 4 * 9 * 8

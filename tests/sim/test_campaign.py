@@ -98,6 +98,7 @@ def test_only_repeats_one_case(capsys):
     assert f'name = "{make_case(3).config.name}"' in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_case_that_ends_its_process_is_a_failure(monkeypatch):
     """Only that one: the others that were running are run again."""
     monkeypatch.setattr(campaign, "run_case", die_at_two)

@@ -19,6 +19,7 @@ def test_every_testbench_is_found():
     assert all(module.endswith("_bench") for module in found.values())
 
 
+@pytest.mark.rtl
 def test_a_testbench_runs_with_each_seed():
     seen = [(outcome.name, seed, result.passed) for outcome, seed, result in verify.verify(TINY, range(4, 6), "tokens")]
     assert sorted(seen) == [("tokens", 4, True), ("tokens", 5, True)]

@@ -289,6 +289,7 @@ def test_bad_program(systolith, compiled, tmp_path):
     assert not (tmp_path / "y.npz").exists()
 
 
+@pytest.mark.slow
 def test_outputs_that_cannot_be_written(systolith, net, compiled, tmp_path):
     """A folder that is a file; the run does not even start."""
     (tmp_path / "file").write_text("before")
@@ -374,6 +375,7 @@ def test_a_long_name_is_cut(systolith, tmp_path):
     assert len(result[2]) < 2100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["run", "net.slp", "-c", "tiny4"], ["verify", "-c", "tiny4", "--bench", "pe"]])
 def test_a_cache_that_cannot_be_written(compiled, arguments):
     arguments = [compiled if name == "net.slp" else name for name in arguments]
@@ -409,6 +411,7 @@ def test_any_locale(net, tmp_path, encoding):
     assert {"ascii": rb"caf\xe9\u6f22", "latin-1": b"caf\xe9\\u6f22"}.get(encoding, b"caf\xc3\xa9") in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["compile", "net.onnx", "-c", "tiny4", "--emit", "asm"], ["doctor"]])
 def test_output_that_nobody_takes(net, arguments):
     """A full disk is said in one line; a reader that has gone is nothing to talk about."""

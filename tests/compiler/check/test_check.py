@@ -74,6 +74,7 @@ def test_every_token_matters(name):
     assert found >= 0.95 * tried, (found, tried)
 
 
+@pytest.mark.slow
 def test_every_token_of_a_network_matters():
     """The same for networks of all kinds of layers, on all six units; and `drain`, where no table is
     written before."""

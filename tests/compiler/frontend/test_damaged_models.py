@@ -91,7 +91,7 @@ def port(rng: np.random.Generator, graph: onnx.GraphProto) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # Of casts that are part of the damage.
-@seeds(120, each=40)
+@seeds(120, each=30)
 def test_changed_networks(seed):
     rng = np.random.default_rng(seed)
     names = list(MODELS)

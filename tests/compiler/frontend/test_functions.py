@@ -274,6 +274,7 @@ def test_functions_that_are_too_long(op, nodes):
     assert len(import_model(writer_of(200 if op == "Relu" else 7, op, quantized=False).model()).layers) == 1
 
 
+@pytest.mark.slow
 def test_many_functions_in_a_row():
     """Each quantized, so that they are layers: no recursion, however many."""
     assert len(import_model(writer_of(1050, "Sigmoid", quantized=True).model()).layers) == 1050

@@ -64,6 +64,7 @@ def sums(steps: list[Step], config: Config) -> dict[int, list[int]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_conflicting_steps_keep_their_order(name):
     config, same = ALL[name], 0
@@ -89,6 +90,7 @@ def conflict(first: Step, second: Step, config: Config) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_no_conflict_may_be_turned_around():
     """What `before` and the comparison of histories are worth: neighbours in conflict are ordered, and it is seen when
     they change places."""
@@ -103,6 +105,7 @@ def test_no_conflict_may_be_turned_around():
         assert histories(swapped, config) != histories(plain, config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @seeds(10, first=310, each=5)
 def test_interleaved_networks_compute_the_same(name, seed, monkeypatch):

@@ -58,6 +58,7 @@ NAMES = {
 """The compiler's names of the checker's memories."""
 
 
+@pytest.mark.slow
 def test_accesses_are_all_that_the_checker_finds():
     """What conflicts are found from covers every cell that an instruction touches, memory included."""
     config = replace(CONFIGS["tiny4"], acc_depth=16, act_depth=64, dw_taps=3, dw_depth=16)
@@ -104,6 +105,7 @@ def test_weights_kept_need_one_token():
     assert sum(i.wait & 1 for i in executes) == 1
 
 
+@pytest.mark.slow
 def test_fifty_thousand_steps_take_seconds():
     graph = conv_graph(np.random.default_rng(0), (1, 32, 64, 64), [{"out": 64, "kernel": (3, 3), "pads": (1,) * 4}])
     steps, _ = schedule(plan_graph(graph, CONFIGS["tiny4"]).planned, CONFIGS["tiny4"])

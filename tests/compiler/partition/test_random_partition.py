@@ -77,7 +77,7 @@ class RandomNet(Net):
                 self.smalls.append(self.small(self.node("Transpose", [real()], perm=[0, 1, 3, 2])))
 
 
-@seeds(40)
+@seeds(40, each=20)
 def test_parts_compute_the_whole(seed):
     model = RandomNet(seed).model()
     try:

@@ -40,6 +40,7 @@ def ops(graph: Graph) -> Counter[str]:
     return Counter(layer.op for layer in graph.layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_random_networks(name):
     for seed in each_seed(range(many(100))):

@@ -128,6 +128,7 @@ def test_copies_vanish():
     assert only(net.graph(net.copy(net.x))).op == "Identity"
 
 
+@pytest.mark.slow
 def test_random_networks():
     kinds: Counter[str] = Counter()
     for seed in each_seed(range(many(300))):

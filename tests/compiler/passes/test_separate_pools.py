@@ -100,6 +100,7 @@ def test_two_steps_alone_read_less():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("window", WINDOWS)
 def test_programs_compute_the_same(name, window):

@@ -15,6 +15,7 @@ TINY = PRESETS["tiny4"]
 BENCHES = (load_activations_bench, load_weights_bench, store_bench)
 
 
+@pytest.mark.rtl
 @pytest.mark.parametrize("bench", BENCHES, ids=lambda bench: bench.NAME)
 def test_throughput(bench):
     """The standard memory hidden by the standard configuration."""

@@ -40,17 +40,20 @@ def differs(seed: int, config: Config) -> str:
     return compare_fault(broken, after, config, memory, seed)
 
 
+@pytest.mark.rtl
 @pytest.mark.parametrize(("config", "count"), [(TINY, 300), (DEPTHWISE, 60), (TIGHT, 60)], ids=lambda c: str(c)[:30])
 def test_rtl_reports_what_the_rule_allows(config: Config, count: int):
     for seed in each_seed(range(many(count))):
         assert differs(seed, config) == "", f"seed {seed}"
 
 
+@pytest.mark.slow
 def test_any_order_of_units_finds_the_same_faults():
     for seed in each_seed(range(1, 1 + many(79))):
         assert compare_orders(draw(seed, DEPTHWISE), DEPTHWISE, seed) == "", f"seed {seed}"
 
 
+@pytest.mark.slow
 def test_programs_are_broken_in_every_way():
     kinds, sizes = Counter(), Counter()
     for seed in range(300):
@@ -72,6 +75,7 @@ def several(count: int) -> tuple[int, BrokenProgram]:
                 if len(expect(broken, TINY, broken.random.image(seed)).faults) == count)  # fmt: skip
 
 
+@pytest.mark.rtl
 @pytest.mark.parametrize("count", [0, 1])
 def test_another_fault_is_seen(count: int, monkeypatch: pytest.MonkeyPatch):
     """A wrong index, and a fault of a program that has none, are noticed."""
@@ -94,6 +98,7 @@ def test_another_fault_is_seen(count: int, monkeypatch: pytest.MonkeyPatch):
     assert "the RTL reports" in compare_fault(broken, good, TINY, MemoryModel(), seed)
 
 
+@pytest.mark.rtl
 @pytest.mark.parametrize(("region", "message"), [(Region.OUTPUT, "bytes of OUTPUT"), (Region.WEIGHTS, "wrote at")])
 def test_a_wrong_byte_is_seen(region: Region, message: str, monkeypatch: pytest.MonkeyPatch):
     class Scribbling(fault_check.Accelerator):
@@ -108,6 +113,7 @@ def test_a_wrong_byte_is_seen(region: Region, message: str, monkeypatch: pytest.
     assert message in compare_fault(broken, good, TINY, MemoryModel(), seed)
 
 
+@pytest.mark.rtl
 def test_what_is_left_of_a_fault_is_seen(monkeypatch: pytest.MonkeyPatch):
     """A good program that ends otherwise behind a broken one."""
 

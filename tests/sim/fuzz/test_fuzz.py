@@ -22,6 +22,7 @@ COUNTS = {"config": 2000, "inputs": 1500, "program": 250, "network": 200, "onnx"
 SEED = 1_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", COUNTS)
 def test_a_short_run_is_clean(kind):
     count = many(COUNTS[kind])
@@ -73,6 +74,7 @@ worker.main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
 """
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_is_seen_and_the_rest_goes_on():
     found = fuzz("config", range(1, 15), command=[sys.executable, "-c", JUDGE], patience=20)
     assert found.outcomes == {"right": 14 - len(FAULTS)}

@@ -68,6 +68,7 @@ def fault_of(simulate, case: Convolution) -> tuple | None:
     return None
 
 
+@pytest.mark.rtl
 @pytest.mark.parametrize("name", INDEX)
 def test_the_first_error_is_reported(name: str):
     codes = Counter()

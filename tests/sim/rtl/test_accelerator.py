@@ -16,6 +16,8 @@ from tests.support.fault_programs import FAULTS, changed
 from tests.support.handmade_program import Convolution, mask
 from tests.support.seeds import seeds
 
+pytestmark = pytest.mark.rtl
+
 TINY = PRESETS["tiny4"]
 SLOW = MemoryModel(read_latency=100, write_latency=40, bandwidth=0.3, stall=0.4, outstanding=2, seed=5)
 

@@ -91,6 +91,7 @@ def test_no_plain_folder_for_temporary_files(tmp_path, monkeypatch):
         plain_link(tmp_path / ODD)
 
 
+@pytest.mark.rtl
 def test_native_builds_below_odd_paths(odd):
     """The stub, built and run."""
     path = native_build.build(STUB.replace("FINGERPRINT_LO", f"32'd{TINY.fingerprint & 0xFFFF_FFFF}").replace(
@@ -106,6 +107,7 @@ def test_native_builds_below_odd_paths(odd):
     assert np.array_equal(image.region(Region.OUTPUT), image.region(Region.INPUT))
 
 
+@pytest.mark.rtl
 def test_testbenches_and_lint_below_odd_paths(odd, monkeypatch, tmp_path):
     """cocotb's own files as well, and no `python` on PATH, which the wheel's makefiles call. The build serves every
     environment, also after the one that made it is gone: the place of cocotb's libraries that it names."""

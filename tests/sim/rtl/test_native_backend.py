@@ -15,6 +15,8 @@ from systolith.sim.rtl import native_backend, native_build
 from systolith.sim.rtl.native_backend import Accelerator, ProtocolError
 from tests.support.seeds import seeds
 
+pytestmark = pytest.mark.rtl
+
 TINY = PRESETS["tiny4"]
 STUB = (Path(__file__).parents[2] / "support" / "stub_master.v").read_text()
 

@@ -15,6 +15,8 @@ from systolith.sim.rtl import native_backend
 from systolith.sim.stimulus.program import RandomProgram, random_program
 from tests.support.seeds import each_seed, many
 
+pytestmark = pytest.mark.rtl
+
 TINY = PRESETS["tiny4"]
 DEPTHWISE = next(config for config in CONFIGS if config.array == 4 and config.dw_taps)
 

@@ -143,6 +143,7 @@ def test_every_function_fits_some_tensor(table, monkeypatch: pytest.MonkeyPatch)
     pytest.fail(f"never made: {table.keys() - made}")
 
 
+@pytest.mark.slow
 def test_cases_on_the_instruction_simulator():
     """Parts compute what the whole does, unoptimized. The campaign's processes outlive a case that ends one."""
     verdicts = list(campaign(count(1), many(30), "isa", 1, host=True))

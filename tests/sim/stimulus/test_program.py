@@ -25,6 +25,7 @@ def result(random: RandomProgram, config: Config, seed: int | None, code: bytes 
     return image.region(Region.OUTPUT)
 
 
+@pytest.mark.slow
 def test_small_memories_are_drawn_for():
     """Rows in memory, with what lies between them, fit a small INPUT region."""
     small = replace(TINY, name="small", act_depth=32, act_banks=1)
@@ -32,6 +33,7 @@ def test_small_memories_are_drawn_for():
         random_program(np.random.default_rng(seed), small, 40, ("LOAD.A",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
 def test_every_order_gives_the_same(config: Config):
     met: Counter[str] = Counter()
