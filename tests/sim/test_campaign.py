@@ -65,8 +65,9 @@ def test_what_goes_wrong_after_compilation_is_a_failure(monkeypatch):
     monkeypatch.setattr(outputs, "check", lambda *_: outputs.Check(3, 2))
     verdict = run_case(seed, "isa")
     assert (verdict.kind, verdict.message) == (
-        "FAILED", "3 elements differ from golden, 2 from ONNX Runtime, 0 of host parts from the whole model, 0 by reading"
-    )  # fmt: skip
+        "FAILED",
+        "3 elements differ from golden, 2 from ONNX Runtime, 0 of host parts from the whole model, 0 by reading",
+    )
 
     def stopped(*_):
         raise SystolithError("the accelerator stopped")
