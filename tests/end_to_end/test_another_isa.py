@@ -17,6 +17,8 @@ import pytest
 from systolith.sim.reference import reference
 from tests.support.split_models import Net
 
+pytestmark = [pytest.mark.rtl, pytest.mark.slow]
+
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("hw", "compiler", "sim", "fpga", "benchmarks", "examples")
 WIDTHS = {"COUNT_BITS": 11, "STEP_BITS": 7, "EXTENT_BITS": 13, "ADDRESS_BITS": 17, "ACC_BITS": 13, "PARAM_BITS": 11}
