@@ -42,6 +42,8 @@ def reshape(node: Node, inputs: list[Tensor | None]) -> Tensor:
     x = _present(node, inputs)
     allow_zero = node.attributes(allowzero=0)["allowzero"]
     wanted = integers(node, inputs[1], "shape")
+    if inputs[1] is not None and len(inputs[1].shape) != 1:
+        raise node.error(f"input 'shape' must have one dimension, not shape {inputs[1].shape}")
     if allow_zero and 0 in wanted:
         raise node.unsupported("attribute 'allowzero' with a 0 in the shape would make an empty tensor")
     if any(n < -1 or (n == 0 and i >= len(x.shape)) for i, n in enumerate(wanted)) or wanted.count(-1) > 1:

@@ -61,6 +61,10 @@ def random_pool(rng: np.random.Generator) -> bytes:
     if op == "MaxPool" and "auto_pad" not in attributes:
         attributes["dilations"] = [int(rng.integers(1, 3)) if n > 1 else 1 for n in attributes["kernel_shape"]]
         attributes["kernel_shape"] = [min(n, 3) for n in attributes["kernel_shape"]]
+        attributes["dilations"] = [
+            step if (n - 1) * step < size else 1
+            for n, step, size in zip(attributes["kernel_shape"], attributes["dilations"], shape[2:], strict=True)
+        ]
         attributes.pop("pads", None)
         attributes["ceil_mode"] = 0
     if "Average" in op and "Global" not in op and (op.startswith("Q") or not attributes.get("ceil_mode")):

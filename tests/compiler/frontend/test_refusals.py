@@ -234,6 +234,8 @@ def test_what_a_host_can_run(nodes, message):
     (lambda w, x: w.dequantize(x, 0.1, np.uint8(3)), "input 'x_zero_point' must be int8 as the input is, not uint8"),
     (lambda w, x: w.node("Transpose", [x], perm=[0, 0, 1, 2]), "'perm' must be a permutation of 4 axes"),
     (lambda w, x: w.node("Flatten", [x], axis=5), "attribute 'axis' must be from -4 to 4, not 5"),
+    (lambda w, x: w.node("Reshape", [x, w.constant(np.array([[1, 2, 9]]))]),
+     "input 'shape' must have one dimension, not shape (1, 3)"),
     (lambda w, x: reshaped(w, x, 1, 2, 4, 3), "input 'shape' must keep the 18 elements of (1, 2, 3, 3), not [1, 2, 4,"),
     (lambda w, x: w.node("Squeeze", [x, w.constant(np.array([1], np.int64))]), "axes must have size 1, not [2]"),
     (lambda w, x: w.node("ConstantOfShape", [w.constant(np.array([2**40], np.int64))], "big"),
