@@ -20,9 +20,17 @@ from systolith.compiler.frontend.ports import input_port, input_tensor, output_p
 from systolith.compiler.frontend.registry import BOTH, LAYERS, MICROSOFT, OPERATORS, PLAIN, VIEWS
 from systolith.compiler.frontend.values.array import Array, Layers
 from systolith.compiler.frontend.values.constants import fold
-from systolith.compiler.frontend.values.tensors import Constant, FloatInput, Joined, Pending, Quantized, Real, Tensor
+from systolith.compiler.frontend.values.tensors import (
+    Constant,
+    Dequantized,
+    FloatInput,
+    Pending,
+    PendingConcat,
+    Quantized,
+    Tensor,
+)
 from systolith.compiler.frontend.values.views import strided
-from systolith.compiler.ir.graph import Graph, Map
+from systolith.compiler.ir.graph import Graph, SfuOp
 from systolith.compiler.ir.verify import verify
 from systolith.compiler.passes.dead_layers import remove_dead_layers
 from systolith.compiler.passes.fold_pads import fold_pads
@@ -193,14 +201,16 @@ class _Walk:
             return [PLAIN[node.op](node, given)]
         made = LAYERS[node.op](node, given, self.layers)
         outputs = made if isinstance(made, list) else [made]
-        if given is not inputs or any(isinstance(x, Real) and x.quantized.array.name in self.unnamed for x in inputs):
-            self.unnamed |= {y.quantized.array.name for y in outputs if isinstance(y, Real)}
+        if given is not inputs or any(
+            isinstance(x, Dequantized) and x.quantized.array.name in self.unnamed for x in inputs
+        ):
+            self.unnamed |= {y.quantized.array.name for y in outputs if isinstance(y, Dequantized)}
         return outputs
 
     def _quantized(self, node: Node, inputs: list[Tensor | None]) -> Tensor:
         """QuantizeLinear: of a layer's result as often as there are different ones."""
         x, name = inputs[0], node.proto.input[0]
-        if isinstance(x, Real) and x.quantized.array.name in self.unnamed:
+        if isinstance(x, Dequantized) and x.quantized.array.name in self.unnamed:
             return self._named(node, x, quantize(node, inputs, self.layers))
         if not isinstance(x, Pending):
             return quantize(node, inputs, self.layers)
@@ -211,14 +221,14 @@ class _Walk:
             self.quantized[name, key] = quantize(node, inputs, self.layers)
         return self.quantized[name, key]
 
-    def _named(self, node: Node, x: Real, y: Tensor) -> Tensor:
+    def _named(self, node: Node, x: Dequantized, y: Tensor) -> Tensor:
         """What was quantized early, by the name that the model has for it, so that both can be compared. (A copy: the
         compiler drops it.)"""
         source, name = x.quantized.array, node.proto.output[0]
         if not isinstance(y, Quantized) or y.array is not source or source.scale is None or source.zero_point is None:
             return y
         array = source.same(name, y.dtype, source.scale, source.zero_point)
-        self.layers.append((Map(node.name, node.op, source.name, name), array))
+        self.layers.append((SfuOp(node.name, node.op, source.name, name), array))
         return Quantized(array, y.view, y.dtype)
 
     def _early(self, node: Node, inputs: list[Tensor | None]) -> list[Tensor | None]:
@@ -228,10 +238,10 @@ class _Walk:
         parameters = [Constant(np.array(scale, np.float32)), Constant(np.array(zero_point, dtype))]
         found = list(inputs)
         for i, (name, x) in enumerate(zip(node.proto.input, inputs, strict=True)):
-            if isinstance(x, Joined if node.op in ("Relu", "Clip") else Pending):  # Layers take these two in.
+            if isinstance(x, PendingConcat if node.op in ("Relu", "Clip") else Pending):  # Layers take these two in.
                 proto = helper.make_node("QuantizeLinear", [name, "scale", "zero_point"], [f"{name}:quantized"])
                 y = self._quantized(Node(proto, self.where, node.opset, self.notes), [x, *parameters])
-                found[i] = Real(y) if isinstance(y, Quantized) else y
+                found[i] = Dequantized(y) if isinstance(y, Quantized) else y
         return inputs if all(new is old for new, old in zip(found, inputs, strict=True)) else found
 
 

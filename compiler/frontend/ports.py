@@ -9,9 +9,9 @@ from systolith.compiler.frontend.fusing.channel_order import settled
 from systolith.compiler.frontend.model.node import Node
 from systolith.compiler.frontend.values.array import Array, Layers
 from systolith.compiler.frontend.values.images import rebased
-from systolith.compiler.frontend.values.tensors import FloatInput, Quantized, Real, Tensor, describe
+from systolith.compiler.frontend.values.tensors import Dequantized, FloatInput, Quantized, Tensor, describe
 from systolith.compiler.frontend.values.views import View, merge, strided
-from systolith.compiler.ir.graph import Map, Port
+from systolith.compiler.ir.graph import Port, SfuOp
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.program_rules import LARGEST_VALUES
 
@@ -93,19 +93,19 @@ def input_port(name: str, x: FloatInput | Quantized, where: str) -> Port:
 def output_port(node: Node, tensor: Tensor, name: str, layers: Layers) -> Port:
     """A network output, which `node` makes. What no layer makes is copied by one."""
     x = settled(node, tensor, name, layers)
-    if not isinstance(x, Quantized | Real):
+    if not isinstance(x, Quantized | Dequantized):
         raise node.unsupported(f"output '{name}' must be an 8-bit tensor or its DequantizeLinear, not {describe(x)}")
-    quantized = x.quantized if isinstance(x, Real) else x
+    quantized = x.quantized if isinstance(x, Dequantized) else x
     dims, view = rebased(node, quantized)
     if not _is_made(quantized.array, layers):
         array = quantized.array.moved(f"{name}:output", dims)
-        layers.append((Map(array.name, "Identity", quantized.array.name, array.name), array))
+        layers.append((SfuOp(array.name, "Identity", quantized.array.name, array.name), array))
         quantized = Quantized(array, view, quantized.dtype)
     order = _order(view)
     if order is None:
         raise node.unsupported(f"output '{name}' must be a permutation of what a layer makes; a Reshape that "
                                "moves data is not supported")  # fmt: skip
-    dtype = "float32" if isinstance(x, Real) else quantized.dtype.name
+    dtype = "float32" if isinstance(x, Dequantized) else quantized.dtype.name
     return Port(name, x.shape, dtype, quantized.array.name, order, quantized.dtype.name)
 
 

@@ -1,8 +1,8 @@
 """The graph between the ONNX front end and the tiler: int8 tensors in channel order, and the layers that connect them.
 
 Everything here is in the int8 domain: a uint8 tensor of the model has its zero point, and its clamp limits, minus 128.
-Layers and values are frozen; a pass makes a new graph. The front end makes `Conv`, `Map`, `Concat` and `Select`; the
-passes that know the configuration leave only `Conv` and `Map`, which run, and values that lie inside others.
+Layers and values are frozen; a pass makes a new graph. The front end makes `Conv`, `SfuOp`, `Concat` and `Select`; the
+passes that know the configuration leave only `Conv` and `SfuOp`, which run, and values that lie inside others.
 """
 
 from collections.abc import Container, Mapping
@@ -13,8 +13,22 @@ from numpy.typing import NDArray
 
 from systolith.numerics import average_scale
 
-__all__ = ["Add", "Concat", "Conv", "Dims", "Graph", "Inside", "Layer", "Map", "Multiply", "Port", "Select", "Value",
-           "Window", "unused"]  # fmt: skip
+__all__ = [
+    "Add",
+    "Concat",
+    "Conv",
+    "Dims",
+    "Graph",
+    "Inside",
+    "Layer",
+    "Multiply",
+    "Port",
+    "Select",
+    "SfuOp",
+    "Value",
+    "Window",
+    "unused",
+]  # fmt: skip
 
 Dims = tuple[int, int, int, int]
 
@@ -161,7 +175,7 @@ class Conv:
 
 
 @dataclass(frozen=True, eq=False)
-class Map:
+class SfuOp:
     """What the SFU does by itself: reduce windows, multiply, requantize, add, look up.
 
     v = maximum or sum of the input over the window, where x outside the input is `pad`; then `multiply`;
@@ -239,7 +253,7 @@ class Select:
         return 0
 
 
-Layer = Conv | Map | Concat | Select
+Layer = Conv | SfuOp | Concat | Select
 
 
 @dataclass(frozen=True)

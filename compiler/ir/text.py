@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from math import prod
 
-from systolith.compiler.ir.graph import Add, Concat, Conv, Graph, Layer, Map, Multiply, Select, Window
+from systolith.compiler.ir.graph import Add, Concat, Conv, Graph, Layer, Multiply, Select, SfuOp, Window
 
 __all__ = ["graph_text"]
 
@@ -64,7 +64,7 @@ def _details(layer: Layer) -> Iterator[str]:
             if layer.pool:
                 yield " ".join(["then max", *_window(layer.pool)])
             yield from _second(layer.add)
-        case Map():
+        case SfuOp():
             if not layer.window.is_plain:
                 yield " ".join([layer.reduce, *_window(layer.window)])
             if layer.counted is not None:
@@ -76,7 +76,7 @@ def _details(layer: Layer) -> Iterator[str]:
             yield f"axis {layer.axis}"
         case Select():
             yield f"channels {_ranges(layer.channels)}"
-    if isinstance(layer, Conv | Map) and layer.table is not None:
+    if isinstance(layer, Conv | SfuOp) and layer.table is not None:
         yield "then table"
 
 

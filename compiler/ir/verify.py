@@ -3,7 +3,7 @@
 from collections import defaultdict
 from math import prod
 
-from systolith.compiler.ir.graph import Add, Concat, Conv, Dims, Graph, Layer, Map, Multiply, Select, Value
+from systolith.compiler.ir.graph import Add, Concat, Conv, Dims, Graph, Layer, Multiply, Select, SfuOp, Value
 from systolith.errors import SystolithError
 from systolith.program_rules import LARGEST, LARGEST_VALUES
 
@@ -58,7 +58,7 @@ def output_dims(graph: Graph, layer: Layer) -> Dims:
     match layer:
         case Conv():
             return _conv_dims(graph, layer)
-        case Map():
+        case SfuOp():
             batch, channels, height, width = graph.values[layer.input].dims
             dims = batch, channels, *layer.window.output_size(height, width)
             for operand in (layer.multiply, layer.add):

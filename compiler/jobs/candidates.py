@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from systolith.compiler.ir.graph import Conv, Graph, Map
+from systolith.compiler.ir.graph import Conv, Graph, SfuOp
 from systolith.compiler.jobs.array import plain
 from systolith.compiler.jobs.depthwise import depthwise, is_depthwise
 from systolith.compiler.jobs.job import Job
 from systolith.compiler.jobs.packed import packings
-from systolith.compiler.jobs.sfu import map_job
+from systolith.compiler.jobs.sfu import sfu_job
 from systolith.compiler.layout.layout import Strides
 from systolith.config import Config
 from systolith.errors import SystolithError
@@ -22,8 +22,8 @@ MAX_STEP = form("CONFIG.LOAD_A.window")["step"].high
 def candidates(graph: Graph, index: int, config: Config, resident: bool) -> list[Job]:
     """Jobs for a layer; `resident`: its input is in activation SRAM, so that nothing can be gathered on the way."""
     layer = graph.layers[index]
-    if isinstance(layer, Map):
-        job = map_job(graph, index, layer, config.array)
+    if isinstance(layer, SfuOp):
+        job = sfu_job(graph, index, layer, config.array)
         return [job] if resident else [job, *_thinned(job, config)]
     if not isinstance(layer, Conv):
         raise SystolithError(f"Layer '{layer.name}' must be a convolution or a map, not {layer.op}")

@@ -9,13 +9,23 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.compiler.ir.graph import Conv, Graph, Map, Window
+from systolith.compiler.ir.graph import Conv, Graph, SfuOp, Window
 from systolith.compiler.layout.layout import Strides, layout_of
 from systolith.config import Config
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.isa import EXTENT_BITS, STEP_BITS, SecondOperand, Unit
 
-__all__ = ["Box", "Gather", "Job", "Operand", "Pass", "check_window", "input_strides", "is_small", "operand_of"]
+__all__ = [
+    "Gather",
+    "GatherLoad",
+    "Job",
+    "KSlice",
+    "Operand",
+    "check_window",
+    "input_strides",
+    "is_small",
+    "operand_of",
+]
 
 LARGEST_STEP = (1 << STEP_BITS) - 1
 """Largest kernel, stride and dilation of an instruction."""
@@ -24,7 +34,7 @@ LARGEST_PAD = (1 << EXTENT_BITS - 1) - 1
 
 
 @dataclass(frozen=True)
-class Pass:
+class GatherLoad:
     """One gathering load: `length` bytes for lane `lane` of block `word`, from `dy` rows and `dx` bytes further on."""
 
     word: int
@@ -38,7 +48,7 @@ class Pass:
 class Gather:
     """How word (row v, column x) is gathered: from source row v * row_step - top + dy, byte x * step - left + dx."""
 
-    passes: tuple[Pass, ...]
+    passes: tuple[GatherLoad, ...]
     row_step: int
     step: int
     top: int
@@ -48,7 +58,7 @@ class Gather:
 
 
 @dataclass(frozen=True)
-class Box:
+class KSlice:
     """K tiles of one EXECUTE: kernel rows, kernel columns and channel blocks as (first, count); block 0 is the first
     that the output block reads."""
 
@@ -89,7 +99,7 @@ class Job:
     """
 
     index: int
-    layer: Conv | Map
+    layer: Conv | SfuOp
     unit: Unit
     pad_value: int
     images: int
@@ -121,7 +131,7 @@ class Job:
         """Of each output block."""
         return self.taps * self.blocks
 
-    def weight_words(self, box: Box, array: int) -> int:
+    def weight_words(self, box: KSlice, array: int) -> int:
         """Words of weight SRAM that a box needs."""
         return {Unit.EXECUTE: box.tiles * array, Unit.DEPTHWISE: box.tiles, Unit.SFU: 0}[self.unit]
 
@@ -158,14 +168,14 @@ class Job:
         return "none" if self.gather is None else "full" if self.kernel == (1, 1) else "rows"
 
 
-def input_strides(graph: Graph, layer: Conv | Map, array: int) -> Strides:
+def input_strides(graph: Graph, layer: Conv | SfuOp, array: int) -> Strides:
     """Layout of a layer's input, whose columns must be neighbours."""
     return _neighbours(graph, layer, layer.input, array)
 
 
-def operand_of(graph: Graph, layer: Conv | Map, array: int) -> Operand | None:
+def operand_of(graph: Graph, layer: Conv | SfuOp, array: int) -> Operand | None:
     """The layer's second operand as it lies there."""
-    multiply = layer.multiply if isinstance(layer, Map) else None
+    multiply = layer.multiply if isinstance(layer, SfuOp) else None
     second = multiply or layer.add
     if second is None:
         return None
@@ -181,7 +191,7 @@ def is_small(window: Window) -> bool:
     return max(*window.kernel, *window.stride, *window.dilation) <= LARGEST_STEP
 
 
-def check_window(layer: Conv | Map) -> None:
+def check_window(layer: Conv | SfuOp) -> None:
     """Raises UnsupportedError for a window that no instruction has."""
     window = layer.window
     if max(*window.stride, *window.dilation) > LARGEST_STEP:
@@ -196,7 +206,7 @@ def check_window(layer: Conv | Map) -> None:
         )
 
 
-def _neighbours(graph: Graph, layer: Conv | Map, name: str, array: int) -> Strides:
+def _neighbours(graph: Graph, layer: Conv | SfuOp, name: str, array: int) -> Strides:
     strides = layout_of(graph, name, array).strides
     if strides.column != 1:
         raise SystolithError(

@@ -7,7 +7,7 @@ piece.
 
 from systolith.compiler.ir.graph import Conv, Graph
 from systolith.compiler.jobs.array import made_size, weight_tiles
-from systolith.compiler.jobs.job import Gather, Job, Pass, check_window, operand_of
+from systolith.compiler.jobs.job import Gather, GatherLoad, Job, check_window, operand_of
 from systolith.compiler.layout.layout import Strides, blocks_of, layout_of, root_of
 from systolith.isa import Unit, form
 
@@ -93,5 +93,5 @@ def _passes(layer: Conv, channels: int, kernel_y: int, array: int):
             while position < end:
                 lane = position % array
                 part = min(array - lane, end - position)
-                yield Pass(position // array, lane, part, ky * dilation_y, dx + length - (end - position))
+                yield GatherLoad(position // array, lane, part, ky * dilation_y, dx + length - (end - position))
                 position += part

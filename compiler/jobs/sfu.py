@@ -1,4 +1,4 @@
-"""Layers of the SFU alone: `map_job` makes the job, `regions` the parts of a tile that share a parameter word."""
+"""Layers of the SFU alone: `sfu_job` makes the job, `regions` the parts of a tile that share a parameter word."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from itertools import groupby
 
 import numpy as np
 
-from systolith.compiler.ir.graph import Graph, Map
+from systolith.compiler.ir.graph import Graph, SfuOp
 from systolith.compiler.jobs.job import LARGEST_STEP, Job, check_window, input_strides, operand_of
 from systolith.compiler.jobs.merge_axes import Folded, fold
 from systolith.compiler.layout.layout import blocks_of, layout_of
 from systolith.errors import UnsupportedError
 from systolith.isa import Unit
 
-__all__ = ["Region", "map_job", "regions"]
+__all__ = ["Region", "regions", "sfu_job"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Region:
     scale: np.float32
 
 
-def map_job(graph: Graph, index: int, layer: Map, array: int) -> Job:
+def sfu_job(graph: Graph, index: int, layer: SfuOp, array: int) -> Job:
     """The layer as a job: every output block reads the same block of the input."""
     check_window(layer)
     window = layer.window
@@ -65,7 +65,7 @@ def map_job(graph: Graph, index: int, layer: Map, array: int) -> Job:
     )
 
 
-def regions(job: Job, layer: Map, rows: tuple[int, int], cols: tuple[int, int]) -> Iterator[Region]:
+def regions(job: Job, layer: SfuOp, rows: tuple[int, int], cols: tuple[int, int]) -> Iterator[Region]:
     """A tile, rows and cols (first, count), in rectangles that need one parameter word each: averages count fewer
     positions at borders."""
     if layer.reduce != "average":

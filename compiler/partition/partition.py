@@ -17,7 +17,7 @@ from systolith.compiler.frontend.model.open_dims import fixed_batch
 from systolith.compiler.frontend.model.reader import read_model
 from systolith.compiler.frontend.model.types import TensorType, port
 from systolith.compiler.frontend.registry import OPERATORS
-from systolith.compiler.ir.graph import Concat, Graph, Layer, Map, Select
+from systolith.compiler.ir.graph import Concat, Graph, Layer, Select, SfuOp
 from systolith.compiler.partition.groups import Units, cycle, groups
 from systolith.compiler.partition.nodes import Nodes
 from systolith.errors import SystolithError, UnsupportedError
@@ -279,6 +279,6 @@ def _readers(sources: Mapping[int, set[str]]) -> dict[str, set[int]]:
 
 def _computes(layer: Layer) -> bool:
     """Whether a layer does more than move data."""
-    if isinstance(layer, Map):
+    if isinstance(layer, SfuOp):
         return bool(layer.multiply or layer.add or layer.table is not None or layer.window.kernel != (1, 1))
     return not isinstance(layer, Concat | Select)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from systolith.compiler.ir.graph import Conv, Graph, Layer, Map, Window
+from systolith.compiler.ir.graph import Conv, Graph, Layer, SfuOp, Window
 
 __all__ = ["fold_pads"]
 
@@ -11,21 +11,21 @@ Pads = tuple[int, int, int, int]
 
 def fold_pads(graph: Graph) -> Graph:
     """The graph whose layers read what stands before a padding. Paddings stay, even if nothing reads them then."""
-    paddings: dict[str, Map] = {}
+    paddings: dict[str, SfuOp] = {}
     layers: list[Layer] = []
     for layer in graph.layers:
-        while isinstance(layer, Conv | Map) and (padding := paddings.get(layer.input)):
+        while isinstance(layer, Conv | SfuOp) and (padding := paddings.get(layer.input)):
             folded = _folded(graph, layer, padding)
             if folded is None:
                 break
             layer = folded
-        if isinstance(layer, Map) and _only_pads(layer) and graph.values[layer.output].inside is None:
+        if isinstance(layer, SfuOp) and _only_pads(layer) and graph.values[layer.output].inside is None:
             paddings[layer.output] = layer
         layers.append(layer)
     return replace(graph, layers=tuple(layers))
 
 
-def _only_pads(layer: Map) -> bool:
+def _only_pads(layer: SfuOp) -> bool:
     window = layer.window
     changed = layer.multiply or layer.add or layer.table is not None or (layer.low, layer.high) != (-128, 127)
     plain = layer.reduce == "max" and layer.zero_point == 0 and layer.factor() == 1
@@ -33,7 +33,7 @@ def _only_pads(layer: Map) -> bool:
     return window == Window(pads=window.pads) and pads and plain and not changed
 
 
-def _folded(graph: Graph, layer: Conv | Map, padding: Map) -> Conv | Map | None:
+def _folded(graph: Graph, layer: Conv | SfuOp, padding: SfuOp) -> Conv | SfuOp | None:
     """The layer with the padding in its own pads, None where that is something else."""
     before = padding.window.pads
     if isinstance(layer, Conv):

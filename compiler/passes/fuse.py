@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.compiler.ir.graph import Add, Conv, Graph, Layer, Map, Select
+from systolith.compiler.ir.graph import Add, Conv, Graph, Layer, Select, SfuOp
 from systolith.compiler.jobs.job import is_small
 from systolith.config import Config
 from systolith.numerics import look_up, requantize
@@ -43,7 +43,7 @@ def _fused(
     graph: Graph, layer: Layer, layers: list[Layer], maker: dict[str, int], readers: Counter[str], config: Config
 ) -> tuple[int, Layer] | None:
     """(index, layer): the earlier layer that does the work of `layer` as well; None if there is no such."""
-    if not isinstance(layer, Map):
+    if not isinstance(layer, SfuOp):
         return None
     for name in layer.inputs:
         index = maker.get(name)
@@ -58,9 +58,9 @@ def _fused(
     return None
 
 
-def _joined(graph: Graph, first: Layer, layer: Map, name: str, config: Config) -> Layer | None:
+def _joined(graph: Graph, first: Layer, layer: SfuOp, name: str, config: Config) -> Layer | None:
     """One layer for `first`, which makes `name`, and a map of it."""
-    if not isinstance(first, Conv | Map):
+    if not isinstance(first, Conv | SfuOp):
         return None
     if layer.multiply is None and layer.add is None:
         table = _pointwise(layer)
@@ -76,7 +76,7 @@ def _joined(graph: Graph, first: Layer, layer: Map, name: str, config: Config) -
     return None
 
 
-def _with_table(first: Conv | Map, table: NDArray[np.int8], output: str) -> Conv | Map:
+def _with_table(first: Conv | SfuOp, table: NDArray[np.int8], output: str) -> Conv | SfuOp:
     """The layer with a table after it; one that only clamps becomes a clamp, where no other table is."""
     if first.table is not None:
         table = look_up(first.table, table)
@@ -91,7 +91,7 @@ def _with_table(first: Conv | Map, table: NDArray[np.int8], output: str) -> Conv
     return replace(first, output=output, table=None if (table == BYTES).all() else table)
 
 
-def can_pool(graph: Graph, first: Conv, layer: Map, config: Config) -> bool:
+def can_pool(graph: Graph, first: Conv, layer: SfuOp, config: Config) -> bool:
     """Whether a convolution can take the maximum over the windows of `layer` as it leaves the accumulators, of
     which each half must hold at least two windows, or whole rows where windows of one row overlap."""
     window = layer.window
@@ -112,7 +112,7 @@ def _fits_rows(graph: Graph, first: Conv, config: Config, half: int) -> bool:
     return cols <= half and kernel_y * width + cols <= config.act_depth // 2
 
 
-def _addition(graph: Graph, layer: Map, add: Add, name: str) -> Add | None:
+def _addition(graph: Graph, layer: SfuOp, add: Add, name: str) -> Add | None:
     """The addition of a map as that of the layer that makes `name`, one of its two operands."""
     if not layer.window.is_plain or (_requantized(layer) != BYTES).any():
         return None
@@ -124,13 +124,13 @@ def _addition(graph: Graph, layer: Map, add: Add, name: str) -> Add | None:
     return replace(add, operand=layer.input, zeros=(zero_b, zero_a), constants=(second, first, shift))
 
 
-def _requantized(layer: Map) -> NDArray[np.int8]:
+def _requantized(layer: SfuOp) -> NDArray[np.int8]:
     """What each int8 becomes by the requantization of a map of single values."""
     values = BYTES.astype(np.int32) - (layer.x_zero if layer.reduce == "average" else 0)
     return requantize(values, np.asarray(layer.factor()), layer.zero_point, layer.low, layer.high)
 
 
-def _pointwise(layer: Map) -> NDArray[np.int8]:
+def _pointwise(layer: SfuOp) -> NDArray[np.int8]:
     """What each reduced int8 becomes by a map without a second operand, as a table."""
     values = _requantized(layer)
     return values if layer.table is None else look_up(values, layer.table)
@@ -144,7 +144,7 @@ def _without_copies(graph: Graph) -> Graph:
     layers = []
     for layer in graph.layers:
         layer = _renamed(layer, names)
-        if isinstance(layer, Map) and _is_copy(graph, layer) and layer.output not in wholes:
+        if isinstance(layer, SfuOp) and _is_copy(graph, layer) and layer.output not in wholes:
             source = graph.values[layer.input]
             if layer.output not in outputs or (source.inside is None and source.name not in inputs | outputs):
                 names[layer.output] = layer.input
@@ -154,7 +154,7 @@ def _without_copies(graph: Graph) -> Graph:
     return replace(graph, layers=tuple(layers), outputs=ports)
 
 
-def _is_copy(graph: Graph, layer: Map) -> bool:
+def _is_copy(graph: Graph, layer: SfuOp) -> bool:
     source, target = graph.values[layer.input], graph.values[layer.output]
     same = replace(source, name=target.name, inside=None) == target
     plain = layer.window.is_plain and layer.multiply is None and layer.add is None
@@ -165,7 +165,7 @@ def _renamed(layer: Layer, names: dict[str, str]) -> Layer:
     """The layer reading values by their new names."""
     if not any(name in names for name in layer.inputs):
         return layer
-    if not isinstance(layer, Conv | Map | Select):
+    if not isinstance(layer, Conv | SfuOp | Select):
         return replace(layer, inputs=tuple(names.get(name, name) for name in layer.inputs))
     changed = {"input": names.get(layer.input, layer.input)}
     for stage in ("add", "multiply"):

@@ -4,7 +4,7 @@ from math import prod
 
 import numpy as np
 
-from systolith.compiler.ir.graph import Conv, Graph, Map
+from systolith.compiler.ir.graph import Conv, Graph, SfuOp
 from systolith.errors import UnsupportedError
 
 __all__ = ["prove_accumulators"]
@@ -23,7 +23,7 @@ def prove_accumulators(graph: Graph) -> Graph:
             case Conv():
                 worst = int(_largest(layer, graph.values[layer.input].zero_point).max())
                 terms = f"weights of {layer.weights[0].size} products and bias"
-            case Map(reduce="average"):
+            case SfuOp(reduce="average"):
                 terms = f"windows of {prod(layer.window.kernel)}"
                 worst = 255 * prod(layer.window.kernel)
             case _:

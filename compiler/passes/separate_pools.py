@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
-from systolith.compiler.ir.graph import Concat, Conv, Graph, Layer, Map, Value, unused
+from systolith.compiler.ir.graph import Concat, Conv, Graph, Layer, SfuOp, Value, unused
 from systolith.compiler.jobs.job import is_small
 from systolith.compiler.passes.fuse import can_pool, fuse, readers_of
 from systolith.config import Config
@@ -21,7 +21,7 @@ def separate(graph: Graph, config: Config) -> Graph:
     readers, makers = readers_of(graph), {layer.output: layer for layer in graph.layers}
     values, layers = dict(graph.values), list(graph.layers)
     for layer in graph.layers:
-        if not isinstance(layer, Map) or not _overlaps(layer):
+        if not isinstance(layer, SfuOp) or not _overlaps(layer):
             continue
         concat = _concatenation(layer, makers, readers)
         joined = concat.inputs if concat else (layer.input,)
@@ -45,32 +45,32 @@ def separate(graph: Graph, config: Config) -> Graph:
     return fuse(replace(graph, layers=tuple(layers), values=values), config)
 
 
-def _overlaps(layer: Map) -> bool:
+def _overlaps(layer: SfuOp) -> bool:
     """A maximum over windows of several rows and columns that have some in common, and that the SFU can run."""
     window = layer.window
     several = min(window.kernel) > 1 and is_small(window)
     return layer.reduce == "max" and not layer.multiply and not layer.add and any(window.lap) and several
 
 
-def _concatenation(layer: Map, makers: Mapping[str, Layer], readers: Counter[str]) -> Concat | None:
+def _concatenation(layer: SfuOp, makers: Mapping[str, Layer], readers: Counter[str]) -> Concat | None:
     """What concatenates channels for this layer alone."""
     source = makers.get(layer.input)
     return source if isinstance(source, Concat) and source.axis == 1 and readers[source.output] == 1 else None
 
 
-def _joins(graph: Graph, step: Map, makers: Mapping[str, Layer], config: Config) -> bool:
+def _joins(graph: Graph, step: SfuOp, makers: Mapping[str, Layer], config: Config) -> bool:
     """Whether a convolution that makes the input of the step can do it as well."""
     maker, inside = makers.get(step.input), graph.values[step.input].inside
     return isinstance(maker, Conv) and inside is None and can_pool(graph, maker, step, config)
 
 
-def _reads_less(layer: Map) -> bool:
+def _reads_less(layer: SfuOp) -> bool:
     """Whether two steps read fewer values than one."""
     (kernel_y, kernel_x), (stride_y, _) = layer.window.kernel, layer.window.stride
     return kernel_x * stride_y + kernel_y < kernel_x * kernel_y
 
 
-def _along_rows(graph: Graph, layer: Map, name: str, output: str) -> tuple[Map, Value]:
+def _along_rows(graph: Graph, layer: SfuOp, name: str, output: str) -> tuple[SfuOp, Value]:
     """The first step, the maximum over the columns of windows of value `name`, each row for itself; what it makes."""
     window, (_, left, _, right) = layer.window, layer.window.pads
     across = replace(
@@ -80,10 +80,10 @@ def _along_rows(graph: Graph, layer: Map, name: str, output: str) -> tuple[Map, 
         dilation=(1, window.dilation[1]),
         pads=(0, left, 0, right),
     )
-    return Map(output, layer.op, name, output, across, pad=layer.pad), _narrow(graph, layer, name, output)
+    return SfuOp(output, layer.op, name, output, across, pad=layer.pad), _narrow(graph, layer, name, output)
 
 
-def _along_columns(layer: Map, name: str) -> Map:
+def _along_columns(layer: SfuOp, name: str) -> SfuOp:
     """The second step, on value `name`; with what else the layer does."""
     window, (top, _, bottom, _) = layer.window, layer.window.pads
     down = replace(
@@ -96,7 +96,7 @@ def _along_columns(layer: Map, name: str) -> Map:
     return replace(layer, input=name, window=down)
 
 
-def _narrow(graph: Graph, layer: Map, name: str, output: str) -> Value:
+def _narrow(graph: Graph, layer: SfuOp, name: str, output: str) -> Value:
     """A value of the first step: as many columns as the output of the layer, all rows of value `name`."""
     value, (*_, cols) = graph.values[name], graph.values[layer.output].dims
     return replace(value, name=output, dims=(*value.dims[:3], cols), inside=None)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from systolith.compiler.jobs import depthwise
-from systolith.compiler.jobs.job import Box, Job
+from systolith.compiler.jobs.job import Job, KSlice
 from systolith.config import Config
 from systolith.isa import Unit
 
@@ -34,7 +34,7 @@ class Shape:
     widths: Sequence[int]
     inputs: Sequence[int]
     lines: Sequence[int]
-    boxes: Sequence[Box]
+    boxes: Sequence[KSlice]
     group: int
     depth: int
     loaded: int

@@ -3,14 +3,14 @@
 from collections import defaultdict
 from dataclasses import dataclass
 
-from systolith.compiler.ir.graph import Conv, Graph, Layer, Map
+from systolith.compiler.ir.graph import Conv, Graph, Layer, SfuOp
 from systolith.compiler.layout.layout import root_of, words_of
 
-__all__ = ["Life", "lifetimes"]
+__all__ = ["Lifetime", "lifetimes"]
 
 
 @dataclass(frozen=True)
-class Life:
+class Lifetime:
     """A tensor that layers make: its words, the layers from `first` to `last` that touch it, and how many read it.
 
     `over`: tensors that it may take the place of while the layer that makes it reads them for the last time, word by
@@ -30,12 +30,12 @@ class Life:
         """Words written and read if it is in memory."""
         return self.words * (1 + self.reads)
 
-    def meets(self, other: "Life") -> bool:
+    def meets(self, other: "Lifetime") -> bool:
         """Whether some layer has both."""
         return self.first <= other.last and other.first <= self.last
 
 
-def lifetimes(graph: Graph, array: int) -> dict[str, Life]:
+def lifetimes(graph: Graph, array: int) -> dict[str, Lifetime]:
     """The life of every tensor that layers make, by name, in the order of their beginnings."""
     inputs = {port.value for port in graph.inputs}
     spans: dict[str, tuple[int, int]] = {}
@@ -53,7 +53,7 @@ def lifetimes(graph: Graph, array: int) -> dict[str, Life]:
             name for name in _replaceable(graph, layer) if name not in inputs and spans[name][1] == index
         }
     return {
-        name: Life(name, words_of(graph, name, array), first, last, reads[name], frozenset(over[name]),
+        name: Lifetime(name, words_of(graph, name, array), first, last, reads[name], frozenset(over[name]),
                    frozenset(rivals[name]))
         for name, (first, last) in sorted(spans.items(), key=lambda item: item[1][0])
         if name not in inputs
@@ -66,7 +66,7 @@ def _replaceable(graph: Graph, layer: Layer) -> set[str]:
     if output.inside is not None:
         return set()
     match layer:
-        case Map() if layer.window.is_plain:
+        case SfuOp() if layer.window.is_plain:
             names, others = set(layer.inputs), set()
         case Conv() if layer.add:
             names, others = {layer.add.operand}, {root_of(graph, layer.input)}
@@ -82,7 +82,7 @@ def _rivals(graph: Graph) -> dict[str, set[str]]:
     stored = {port.value for port in graph.outputs}
     rivals: dict[str, set[str]] = defaultdict(set)
     for index, layer in enumerate(graph.layers):
-        alone = isinstance(layer, Map) or (isinstance(layer, Conv) and layer.groups > 1)
+        alone = isinstance(layer, SfuOp) or (isinstance(layer, Conv) and layer.groups > 1)
         slow = list(layer.inputs) if alone else list(layer.inputs[1:])
         slow += [layer.output] if root_of(graph, layer.output) in stored else []
         near = [other for other in graph.layers[max(index - 1, 0) : index + 2] if isinstance(other, Conv)]

@@ -7,7 +7,7 @@ the front a few times.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from systolith.compiler.plan.liveness import Life
+from systolith.compiler.plan.liveness import Lifetime
 
 __all__ = ["fit"]
 
@@ -17,7 +17,7 @@ REPAIRS = 8
 Starts = Mapping[str, int]
 
 
-def fit(lives: Sequence[Life], depth: int, banks: int) -> Starts:
+def fit(lives: Sequence[Lifetime], depth: int, banks: int) -> Starts:
     """First words by tensor. Tensors that nothing was found for are missing: those with the least traffic, if it was
     possible to choose."""
     packing = _Packing(lives, depth, depth // banks)
@@ -25,7 +25,7 @@ def fit(lives: Sequence[Life], depth: int, banks: int) -> Starts:
     best = packing.place(lives, packing.by_banks)
     if len(best) == len(lives):
         return best
-    orders: list[Callable[[Life], tuple]] = [
+    orders: list[Callable[[Lifetime], tuple]] = [
         lambda life: (life.first,),
         lambda life: (-life.words, life.first),
         lambda life: (-life.words * (life.last - life.first + 1), life.first),
@@ -42,7 +42,7 @@ def fit(lives: Sequence[Life], depth: int, banks: int) -> Starts:
     return best
 
 
-def _better(lives: Sequence[Life], first: Starts, second: Starts) -> Starts:
+def _better(lives: Sequence[Lifetime], first: Starts, second: Starts) -> Starts:
     """The one that keeps more traffic on the chip."""
     return max(first, second, key=lambda starts: sum(life.traffic for life in lives if life.name in starts))
 
@@ -51,14 +51,14 @@ def _better(lives: Sequence[Life], first: Starts, second: Starts) -> Starts:
 class _Packing:
     """Places tensors one after the other."""
 
-    lives: Sequence[Life]
+    lives: Sequence[Lifetime]
     depth: int
     bank: int
 
-    def place(self, order: Sequence[Life], choose: Callable) -> dict[str, int]:
+    def place(self, order: Sequence[Lifetime], choose: Callable) -> dict[str, int]:
         """Starts of the tensors that found room, in that order."""
         placed: dict[str, int] = {}
-        alive: list[Life] = []
+        alive: list[Lifetime] = []
         for life in order:
             near = [(other, placed[other.name]) for other in alive if life.meets(other)]
             starts = self._starts(life, near)
@@ -67,7 +67,7 @@ class _Packing:
                 alive.append(life)
         return placed
 
-    def by_banks(self, life: Life, starts: set[int], near: list[tuple[Life, int]]) -> int:
+    def by_banks(self, life: Lifetime, starts: set[int], near: list[tuple[Lifetime, int]]) -> int:
         """In place of another if possible, away from rivals, then near an end."""
         taken = {start for other, start in near if _shares(life, other)}
         rivals = {bank for other, start in near if other.name in life.rivals for bank in self._banks(start, other)}
@@ -78,12 +78,12 @@ class _Packing:
 
         return min(starts, key=rank)
 
-    def by_edges(self, life: Life, starts: set[int], near: list[tuple[Life, int]]) -> int:
+    def by_edges(self, life: Lifetime, starts: set[int], near: list[tuple[Lifetime, int]]) -> int:
         """In place of another if possible, then the lowest."""
         taken = {start for other, start in near if _shares(life, other)}
         return min(starts, key=lambda start: (start not in taken, start))
 
-    def _starts(self, life: Life, near: list[tuple[Life, int]]) -> set[int]:
+    def _starts(self, life: Lifetime, near: list[tuple[Lifetime, int]]) -> set[int]:
         """Where the tensor could begin: at an end of the SRAM, beside a tensor, or in its place."""
         edges = {0, self.depth - life.words}
         for other, start in near:
@@ -91,16 +91,16 @@ class _Packing:
             edges |= {start} if _shares(life, other) else set()
         return {edge for edge in edges if 0 <= edge <= self.depth - life.words and self._is_free(edge, life, near)}
 
-    def _is_free(self, start: int, life: Life, near: list[tuple[Life, int]]) -> bool:
+    def _is_free(self, start: int, life: Lifetime, near: list[tuple[Lifetime, int]]) -> bool:
         return all(
             start + life.words <= first or first + other.words <= start or (start == first and _shares(life, other))
             for other, first in near
         )
 
-    def _banks(self, start: int, life: Life) -> range:
+    def _banks(self, start: int, life: Lifetime) -> range:
         return range(start // self.bank, (start + life.words - 1) // self.bank + 1)
 
 
-def _shares(first: Life, second: Life) -> bool:
+def _shares(first: Lifetime, second: Lifetime) -> bool:
     """Whether one of the two may be written in place of the other."""
     return first.name in second.over or second.name in first.over

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from systolith.compiler.ir.graph import Graph
 from systolith.compiler.layout.layout import words_of
-from systolith.compiler.plan.liveness import Life
+from systolith.compiler.plan.liveness import Lifetime
 from systolith.compiler.plan.packing import fit
 from systolith.config import Config
 from systolith.errors import SystolithError
@@ -70,14 +70,14 @@ class Placement:
     activation SRAM that no living tensor takes, as (first word, words), and the words that are taken."""
 
     places: Mapping[str, Place]
-    lives: Mapping[str, Life]
+    lives: Mapping[str, Lifetime]
     scratch_bytes: int
     holes: tuple[tuple[int, int], ...]
     taken: tuple[int, ...]
 
 
 def place_tensors(
-    graph: Graph, lives: Mapping[str, Life], config: Config, spilled: frozenset[str], early: int = 0
+    graph: Graph, lives: Mapping[str, Lifetime], config: Config, spilled: frozenset[str], early: int = 0
 ) -> Placement:
     """Tensors between layers stay in activation SRAM unless they are in `spilled` or find no room; network inputs and
     outputs have a place in memory as well. `lives` are the lifetimes of the graph. In SRAM a tensor has its words
@@ -128,9 +128,9 @@ def _gaps(taken: list[tuple[int, int]], depth: int) -> list[tuple[int, int]]:
     return gaps
 
 
-def _scratch(lives: Sequence[Life], array: int) -> tuple[dict[str, Place], int]:
+def _scratch(lives: Sequence[Lifetime], array: int) -> tuple[dict[str, Place], int]:
     """First fit over time: tensors that do not live at the same time may share bytes."""
-    placed: list[tuple[Life, int, int]] = []
+    placed: list[tuple[Lifetime, int, int]] = []
     for life in lives:
         size, start = aligned(life.words * array), 0
         for low, high in sorted((low, high) for other, low, high in placed if life.meets(other)):

@@ -8,7 +8,7 @@ from systolith.compiler.jobs.candidates import candidates
 from systolith.compiler.jobs.depthwise import is_depthwise
 from systolith.compiler.jobs.job import Job
 from systolith.compiler.layout.layout import layout_of, root_of, words_of
-from systolith.compiler.plan.liveness import Life, lifetimes
+from systolith.compiler.plan.liveness import Lifetime, lifetimes
 from systolith.compiler.plan.placement import Place, Placement, place_tensors
 from systolith.compiler.plan.tiling import Plan, Room, choose_plan
 from systolith.config import Config
@@ -122,7 +122,7 @@ def _without(graph: Graph, config: Config, names: frozenset[str], best: Planning
 
 
 def _plan_all(
-    graph: Graph, lives: Mapping[str, Life], config: Config, spilled: frozenset[str], plans: dict, early: int = 0
+    graph: Graph, lives: Mapping[str, Lifetime], config: Config, spilled: frozenset[str], plans: dict, early: int = 0
 ) -> Planning:
     memory = place_tensors(graph, lives, config, spilled, early)
     return Planning(tuple(_plan_layer(graph, i, config, memory, plans) for i in range(len(graph.layers))), memory)

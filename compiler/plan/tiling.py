@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import accumulate, pairwise
 from math import prod
 
-from systolith.compiler.jobs.job import Box, Job
+from systolith.compiler.jobs.job import Job, KSlice
 from systolith.compiler.plan.cost import Costs, Shape, costs
 from systolith.config import Config
 from systolith.errors import UnsupportedError
@@ -63,7 +63,7 @@ class Plan:
     heights: tuple[int, ...]
     widths: tuple[int, ...]
     group: int
-    boxes: tuple[Box, ...]
+    boxes: tuple[KSlice, ...]
     keep: Keep
     input: tuple[int, int]
     output: tuple[int, int]
@@ -129,7 +129,7 @@ def input_span(first: int, count: int, stride: int, pad: int, tap: tuple[int, in
     return Span(low, max(min(end, size), low + 1), start)
 
 
-def split_kernel(job: Job, limit: int) -> tuple[Box, ...]:
+def split_kernel(job: Job, limit: int) -> tuple[KSlice, ...]:
     """All K tiles of an output block, in boxes of at most `limit` tiles."""
     (kernel_y, kernel_x), blocks = job.kernel, job.blocks
     taps = kernel_y * kernel_x
@@ -137,7 +137,7 @@ def split_kernel(job: Job, limit: int) -> tuple[Box, ...]:
     rows = min(kernel_y, max(1, limit // columns), MAX_KERNEL) if columns == kernel_x else 1
     depth = min(blocks, max(1, limit // taps), MAX_COUNT) if rows == kernel_y else 1
     return tuple(
-        Box((y, ys), (x, xs), (b, bs))
+        KSlice((y, ys), (x, xs), (b, bs))
         for b, bs in _parts(blocks, depth)
         for y, ys in _parts(kernel_y, rows)
         for x, xs in _parts(kernel_x, columns)
@@ -167,7 +167,7 @@ def _extent(job: Job, axis: int, outputs: int) -> int:
     return min(reach, (job.height, job.width)[axis])
 
 
-def _boxes(job: Job, limit: int, parts: int) -> list[tuple[Box, ...]]:
+def _boxes(job: Job, limit: int, parts: int) -> list[tuple[KSlice, ...]]:
     """K in as few boxes as fit, and in up to `parts` boxes: the array starts when the first one is loaded."""
     limits = {min(limit, -(-job.k_tiles // n)) for n in (1, 2, 4, 8) if n <= parts}
     return list(dict.fromkeys(split_kernel(job, n) for n in sorted(limits, reverse=True)))
@@ -220,9 +220,9 @@ def _staging(job: Job, room: Room, heights, widths, boxes, keep: Keep, rounds):
     return None
 
 
-def whole(job: Job) -> Box:
+def whole(job: Job) -> KSlice:
     """All K tiles of an output block."""
-    return Box((0, job.kernel[0]), (0, job.kernel[1]), (0, job.blocks))
+    return KSlice((0, job.kernel[0]), (0, job.kernel[1]), (0, job.blocks))
 
 
 def _tile_words(job: Job, heights, widths, boxes) -> int:
@@ -235,7 +235,7 @@ def _tile_words(job: Job, heights, widths, boxes) -> int:
     return max(words)
 
 
-def _spans(job: Job, heights, widths, box: Box | None = None) -> tuple[list[Span], list[Span]]:
+def _spans(job: Job, heights, widths, box: KSlice | None = None) -> tuple[list[Span], list[Span]]:
     """Input rows of each tile height and input columns of each tile width, for all kernel taps or those of a box."""
     ky, kx = (box.ky, box.kx) if box else ((0, job.kernel[0]), (0, job.kernel[1]))
     rows = [

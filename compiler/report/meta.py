@@ -5,7 +5,7 @@ from dataclasses import asdict
 from math import prod
 from typing import Any
 
-from systolith.compiler.ir.graph import Conv, Graph, Layer, Map
+from systolith.compiler.ir.graph import Conv, Graph, Layer, SfuOp
 from systolith.compiler.plan.plan import Planned, Planning
 from systolith.compiler.schedule.staging import staging
 from systolith.config import Config
@@ -72,7 +72,7 @@ def _memory(planning: Planning, config: Config) -> dict[str, Any]:
 def _operations(graph: Graph, layer: Layer) -> int:
     """Values that the SFU reads to make the output: positions of windows, and second operands."""
     outputs = prod(graph.values[layer.output].dims)
-    window = layer.window if isinstance(layer, Map) else layer.pool if isinstance(layer, Conv) else None
+    window = layer.window if isinstance(layer, SfuOp) else layer.pool if isinstance(layer, Conv) else None
     second = len(layer.inputs) > 1
     return outputs * ((prod(window.kernel) if window else 1) + second)
 

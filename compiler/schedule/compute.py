@@ -3,7 +3,7 @@
 Coordinates are relative to the first input row and column that exist for a tile.
 """
 
-from systolith.compiler.jobs.job import Box, Job
+from systolith.compiler.jobs.job import Job, KSlice
 from systolith.compiler.plan.tiling import Span
 from systolith.compiler.schedule.outputs import Tile
 from systolith.compiler.schedule.step import Step
@@ -17,7 +17,7 @@ Spans = tuple[Span, Span]
 def execute(
     job: Job,
     tile: Tile,
-    box: Box,
+    box: KSlice,
     spans: Spans,
     strides: tuple[int, int],
     act: int,

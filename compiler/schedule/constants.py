@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from systolith.compiler.ir.graph import Conv
-from systolith.compiler.jobs.job import Box, Job
+from systolith.compiler.jobs.job import Job, KSlice
 from systolith.compiler.plan.placement import Ring, aligned
 from systolith.compiler.schedule.pack_weights import pack_parameter, pack_parameters, pack_weights
 from systolith.compiler.schedule.step import Step
@@ -39,7 +39,7 @@ class Streams:
         self.halves[unit] = 1 - self.halves.get(unit, 1)
         return self.halves[unit]
 
-    def load_weights(self, job: Job, block: int, box: Box):
+    def load_weights(self, job: Job, block: int, box: KSlice):
         """Word of weight SRAM with the K tiles, or taps, of a box."""
         key, words = (job.index, block, box), job.weight_words(box, self.config.array)
         address = self.weights.find(key)

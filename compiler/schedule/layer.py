@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from itertools import groupby
 
 from systolith.compiler.ir.graph import Conv
-from systolith.compiler.jobs.job import Box
+from systolith.compiler.jobs.job import KSlice
 from systolith.compiler.jobs.sfu import regions
 from systolith.compiler.plan.placement import Ring
 from systolith.compiler.plan.plan import Planned
@@ -17,7 +17,7 @@ from systolith.compiler.plan.tiling import Keep, Span, input_span, whole
 from systolith.compiler.schedule.compute import depthwise, execute
 from systolith.compiler.schedule.constants import Streams
 from systolith.compiler.schedule.loads import Buffer, InputLoads, copy
-from systolith.compiler.schedule.outputs import Finish, Part, Second, Source, Tile
+from systolith.compiler.schedule.outputs import OutputSteps, Second, Source, Tile, TilePart
 from systolith.compiler.schedule.staging import staging
 from systolith.compiler.schedule.step import Step
 from systolith.config import Config
@@ -41,7 +41,7 @@ class _Layer:
         self.job, self.plan, self.source, self.second = planned.job, planned.plan, planned.source, planned.operand
         self.input, self.operand, output = (Ring(*buffers) for buffers in staging(planned, config))
         self.loads = InputLoads(self.job, self.source, config.array)
-        self.finish = Finish(self.job, planned.target, output, self.plan.output[0], config.array)
+        self.finish = OutputSteps(self.job, planned.target, output, self.plan.output[0], config.array)
         self.loaded: dict[Hashable, dict[int, int]] = {}
 
     def steps(self) -> Iterator[Step]:
@@ -103,7 +103,7 @@ class _Layer:
         memory = SfuSource.ACCUMULATORS if array else SfuSource.DEPTHWISE
         return Source(memory, acc, (tile.rows, tile.cols), tile.cols, (0, 0))
 
-    def _parts(self, tile: Tile, block: int) -> Iterator[Step | Part]:
+    def _parts(self, tile: Tile, block: int) -> Iterator[Step | TilePart]:
         """Parts of a tile, each with its word of parameter SRAM, and the steps that load that word: the next part's
         word may take its place."""
         layer = self.job.layer
@@ -134,7 +134,7 @@ class _Layer:
             yield from copy(self.job.index, self.second, self.config.array, start, address, lines, cols)
         return Second(operand.second, address, cols if strides.row else 0, strides.column)
 
-    def _spans(self, tile: Tile, box: Box) -> tuple[Span, Span]:
+    def _spans(self, tile: Tile, box: KSlice) -> tuple[Span, Span]:
         """Input rows and columns that a tile and box read."""
         job = self.job
         return (
@@ -142,7 +142,9 @@ class _Layer:
             input_span(tile.ox, tile.cols, job.stride[1], job.pad[1], box.kx, job.dilation[1], job.width),
         )
 
-    def _input(self, tile: Tile, box: Box, blocks: tuple[int, int], reach: tuple[int, int], spans: tuple[Span, Span]):
+    def _input(
+        self, tile: Tile, box: KSlice, blocks: tuple[int, int], reach: tuple[int, int], spans: tuple[Span, Span]
+    ):
         """The buffer with the input blocks of a tile and box, loaded if need be; it is kept for all blocks of `reach`,
         or for one box."""
         job = self.job

@@ -3,17 +3,17 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from systolith.compiler.ir.graph import Conv, Map, Window
+from systolith.compiler.ir.graph import Conv, SfuOp, Window
 from systolith.compiler.jobs.job import Job
 from systolith.compiler.plan.placement import Place, Ring
 from systolith.compiler.plan.tiling import MAX_COUNT
 from systolith.compiler.schedule.step import Step
 from systolith.isa import ADDRESS_BITS, Reduction, SecondOperand, SfuSource
 
-__all__ = ["Finish", "Part", "Second", "Source", "Tile"]
+__all__ = ["OutputSteps", "Second", "Source", "Tile", "TilePart"]
 
 ADDRESS_MASK = (1 << ADDRESS_BITS) - 1
-Part = tuple[int, int, int, int, int]
+TilePart = tuple[int, int, int, int, int]
 """First row, rows, first column, columns of a tile, and its word of parameter SRAM."""
 
 
@@ -50,18 +50,18 @@ class Second:
     column: int
 
 
-class Finish:
+class OutputSteps:
     """Makes the last steps of a job's tiles. `output` is the ring of staging buffers, of `words` each."""
 
     def __init__(self, job: Job, target: Place, output: Ring, words: int, array: int):
         self.job, self.target, self.output, self.words, self.array = job, target, output, words, array
         self.constants, self.window = _constants(job.layer), _window(job)
         self.table = None if job.layer.table is None else job.layer.table.tobytes()
-        average = isinstance(job.layer, Map) and job.layer.reduce == "average"
+        average = isinstance(job.layer, SfuOp) and job.layer.reduce == "average"
         self.reduce = Reduction.SUM if average else Reduction.MAXIMUM
 
     def steps(
-        self, tile: Tile, block: int, source: Source, second: Second | None, parts: Iterable[Step | Part]
+        self, tile: Tile, block: int, source: Source, second: Second | None, parts: Iterable[Step | TilePart]
     ) -> Iterator[Step]:
         """One SFU step for each part of the tile, and a store if the output is in memory. Steps among the parts, which
         load what the next part needs, stay where they are."""
@@ -78,7 +78,7 @@ class Finish:
         if target.region is not None:
             yield from self._stores(word, sram, (rows, row), (cols, column))
 
-    def _sfu(self, part: Part, source: Source, second: Second | None, sram: int, row: int, column: int) -> Step:
+    def _sfu(self, part: TilePart, source: Source, second: Second | None, sram: int, row: int, column: int) -> Step:
         y, rows, x, cols, param = part
         constants = {
             "CONFIG.SFU.output": {**self.constants["output"], "row_stride": row, "col_stride": column},
@@ -156,7 +156,7 @@ def _window(job: Job) -> dict[str, int]:
     }
 
 
-def _constants(layer: Conv | Map) -> dict[str, dict[str, int]]:
+def _constants(layer: Conv | SfuOp) -> dict[str, dict[str, int]]:
     """What stays the same for all tiles: parts of CONFIG.SFU.output, operand and add."""
     found = {
         "output": {
@@ -166,7 +166,7 @@ def _constants(layer: Conv | Map) -> dict[str, dict[str, int]]:
             "lookup": int(layer.table is not None),
         }
     }
-    add, multiply = layer.add, layer.multiply if isinstance(layer, Map) else None
+    add, multiply = layer.add, layer.multiply if isinstance(layer, SfuOp) else None
     if second := multiply or add:
         found["operand"] = {"zero_a": second.zeros[0], "zero_b": second.zeros[1]}
     if add:

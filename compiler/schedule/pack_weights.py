@@ -4,14 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.compiler.ir.graph import Conv
-from systolith.compiler.jobs.job import Box, Job
+from systolith.compiler.jobs.job import Job, KSlice
 
 __all__ = ["pack_parameter", "pack_parameters", "pack_weights"]
 
 PARAMETER = np.dtype([("bias", "<i4"), ("scale", "<f4")])
 
 
-def pack_weights(job: Job, block: int, box: Box) -> bytes:
+def pack_weights(job: Job, block: int, box: KSlice) -> bytes:
     """K tiles of an output block as the array takes them: ky, kx, input block, input channel, output channel; or the
     taps of the depthwise unit: ky, kx, channel."""
     assert job.weights is not None

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.compiler.ir.graph import Add, Concat, Conv, Graph, Inside, Layer, Map, Select
+from systolith.compiler.ir.graph import Add, Concat, Conv, Graph, Inside, Layer, Select, SfuOp
 from systolith.numerics import add, look_up, requantize
 from systolith.sim.golden.convolution import convolve
 from systolith.sim.golden.pooling import average_constants, reduce_windows
@@ -76,7 +76,7 @@ def run_layer(graph: Graph, layer: Layer, operands: list[NDArray[np.int8]]) -> N
     match layer:
         case Conv():
             return _convolution(graph, layer, operands)
-        case Map():
+        case SfuOp():
             return _map(layer, operands)
         case Concat():
             return np.concatenate(operands, axis=layer.axis)
@@ -92,7 +92,7 @@ def _convolution(graph: Graph, layer: Conv, operands: list[NDArray[np.int8]]) ->
     return _finish(layer, y, operands[-1])
 
 
-def _map(layer: Map, operands: list[NDArray[np.int8]]) -> NDArray[np.int8]:
+def _map(layer: SfuOp, operands: list[NDArray[np.int8]]) -> NDArray[np.int8]:
     x, other = operands[0], operands[-1]
     values = reduce_windows(x, layer.window, "max" if layer.reduce == "max" else "sum", layer.pad)
     factor = np.asarray(layer.factor())
@@ -106,7 +106,7 @@ def _map(layer: Map, operands: list[NDArray[np.int8]]) -> NDArray[np.int8]:
     return _finish(layer, y, other)
 
 
-def _finish(layer: Conv | Map, y: NDArray[np.int8], operand: NDArray[np.int8]) -> NDArray[np.int8]:
+def _finish(layer: Conv | SfuOp, y: NDArray[np.int8], operand: NDArray[np.int8]) -> NDArray[np.int8]:
     """The steps after requantization: add, then look up."""
     if layer.add:
         y = _add(layer.add, y, operand)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.compiler.ir.graph import Map, Window
+from systolith.compiler.ir.graph import SfuOp, Window
 
 __all__ = ["average_constants", "reduce_windows"]
 
@@ -48,7 +48,7 @@ def _every(values: NDArray, axis: int, first: int, stride: int, count: int) -> N
 
 
 def average_constants(
-    layer: Map, size: tuple[int, int], output: tuple[int, int]
+    layer: SfuOp, size: tuple[int, int], output: tuple[int, int]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Bias and factor of each output position, [rows, columns], of an average."""
     zero = 0, 0, 0, 0

@@ -25,7 +25,7 @@ from systolith.isa import (
 )
 from systolith.sim.stimulus.instructions import Draw, Drawn
 from systolith.sim.stimulus.program import KINDS, RandomProgram, assemble, begin, empty
-from systolith.sim.stimulus.program_order import Access, Order
+from systolith.sim.stimulus.program_order import Access, ProgramOrder
 from systolith.sim.stimulus.sfu import RandomSfu
 
 __all__ = ["BrokenProgram", "broken_program"]
@@ -58,7 +58,7 @@ class Breaker:
     """A program that grows, with what has been done to it."""
 
     draw: Draw
-    order: Order
+    order: ProgramOrder
     sfu: RandomSfu
     loose: set[int] = field(default_factory=set)
     patches: dict[int, Patch] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from systolith.isa import Instruction, LoadTarget, Region, encode_program, make
 from systolith.program import Program, Tensor
 from systolith.sim.host.memory_image import Image, build
 from systolith.sim.stimulus.instructions import Draw, Drawn, words_of
-from systolith.sim.stimulus.program_order import Access, Order
+from systolith.sim.stimulus.program_order import Access, ProgramOrder
 from systolith.sim.stimulus.sfu import RandomSfu
 
 __all__ = ["KINDS", "RandomProgram", "assemble", "begin", "empty", "random_program"]
@@ -56,10 +56,10 @@ def random_program(
     return assemble(rng, config, order.listing)
 
 
-def begin(rng: np.random.Generator, config: Config) -> tuple[Draw, Order, RandomSfu]:
+def begin(rng: np.random.Generator, config: Config) -> tuple[Draw, ProgramOrder, RandomSfu]:
     """What draws a program, and its begin, which fills every memory."""
     words = config.act_depth + MARGIN
-    draw, order = Draw(rng, config, words, words), Order(config)
+    draw, order = Draw(rng, config, words, words), ProgramOrder(config)
     sfu = RandomSfu(draw)
     for drawn in (_fill(draw, config), *(sfu.table(index) for index in range(32))):
         _append(order, drawn)
@@ -79,7 +79,7 @@ def assemble(rng: np.random.Generator, config: Config, listing: list[Instruction
     return RandomProgram(program, rng.integers(-128, 128, dims, np.int8), listing)
 
 
-def _append(order: Order, drawn: Drawn) -> None:
+def _append(order: ProgramOrder, drawn: Drawn) -> None:
     for instruction, access in drawn:
         order.add(instruction, access)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from systolith.config import Config
 from systolith.isa import Instruction, Unit, make
 
-__all__ = ["Access", "Order"]
+__all__ = ["Access", "ProgramOrder"]
 
 Words = Mapping[str, NDArray[np.int64]]
 
@@ -30,7 +30,7 @@ class Access:
     writes: Words = field(default_factory=dict)
 
 
-class Order:
+class ProgramOrder:
     """A program that grows. `add` gives an instruction the tokens it needs, and those before it theirs.
 
     The k-th token from one unit to another is the k-th that is taken, because dependences that an earlier one covers

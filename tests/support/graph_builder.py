@@ -11,10 +11,10 @@ from systolith.compiler.ir.graph import (
     Graph,
     Inside,
     Layer,
-    Map,
     Multiply,
     Port,
     Select,
+    SfuOp,
     Value,
     Window,
 )
@@ -61,37 +61,37 @@ class Network:
         value = self.values[x]
         factors = {"x_zero": value.zero_point, "x_scale": 0.5, "y_scale": 0.5}
         zero, pad = (value.zero_point, 0) if reduce == "average" else (0, -128)
-        layer = Map(self._name(reduce), "Pool", x, "", Window(**window), reduce, pad, zero_point=zero, **factors)
+        layer = SfuOp(self._name(reduce), "Pool", x, "", Window(**window), reduce, pad, zero_point=zero, **factors)
         return self._append(layer, value.zero_point)
 
     def crop(self, x: str, pads: tuple[int, int, int, int]) -> str:
         """Pads, or with negative numbers leaves out, rows and columns."""
         value = self.values[x]
-        layer = Map(self._name("pad"), "Pad", x, "", Window(pads=pads), pad=value.zero_point)
+        layer = SfuOp(self._name("pad"), "Pad", x, "", Window(pads=pads), pad=value.zero_point)
         return self._append(layer, value.zero_point)
 
     def copy(self, x: str) -> str:
-        return self._append(Map(self._name("copy"), "Identity", x, ""), self.values[x].zero_point)
+        return self._append(SfuOp(self._name("copy"), "Identity", x, ""), self.values[x].zero_point)
 
     def clip(self, x: str, low: int, high: int) -> str:
-        return self._append(Map(self._name("clip"), "Clip", x, "", low=low, high=high), self.values[x].zero_point)
+        return self._append(SfuOp(self._name("clip"), "Clip", x, "", low=low, high=high), self.values[x].zero_point)
 
     def table(self, x: str, rising: bool = False) -> str:
         table = self.rng.integers(-128, 128, 256).astype(np.int8)
         if rising:
             table = np.roll(np.sort(table), -128)
-        return self._append(Map(self._name("table"), "Tanh", x, "", table=table), self._zero())
+        return self._append(SfuOp(self._name("table"), "Tanh", x, "", table=table), self._zero())
 
     def add(self, x: str, y: str, table: bool = False) -> str:
         zeros, zero = (self.values[x].zero_point, self.values[y].zero_point), self._zero()
         scales = self.rng.uniform(0.2, 2.0, 2)
         second = Add(y, zeros, add_constants(scales[0], scales[1], 1.0), zero, low=int(self.rng.integers(-128, 0)))
         entries = self.rng.integers(-128, 128, 256).astype(np.int8) if table else None
-        return self._append(Map(self._name("add"), "Add", x, "", add=second, table=entries), zero)
+        return self._append(SfuOp(self._name("add"), "Add", x, "", add=second, table=entries), zero)
 
     def multiply(self, x: str, y: str) -> str:
         zeros, zero = (self.values[x].zero_point, self.values[y].zero_point), self._zero()
-        layer = Map(self._name("mul"), "Mul", x, "", multiply=Multiply(y, zeros), x_scale=0.01, zero_point=zero)
+        layer = SfuOp(self._name("mul"), "Mul", x, "", multiply=Multiply(y, zeros), x_scale=0.01, zero_point=zero)
         return self._append(layer, zero)
 
     def concat(self, *names: str, axis: int = 1) -> str:

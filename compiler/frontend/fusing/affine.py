@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from systolith.compiler.frontend.fusing.limits import LIMITS, limited
 from systolith.compiler.frontend.model.node import Node
 from systolith.compiler.frontend.values.images import rebased
-from systolith.compiler.frontend.values.tensors import Constant, Function, Quantized, Real, Sum, Tensor
+from systolith.compiler.frontend.values.tensors import Constant, Dequantized, Function, PendingConv, Quantized, Tensor
 from systolith.compiler.frontend.values.views import View
 from systolith.compiler.ir.graph import Conv
 
@@ -29,21 +29,23 @@ LARGEST = 1 << 30
 Constants = Sequence[NDArray | None]
 
 
-def is_affine(x: Function | Real) -> bool:
+def is_affine(x: Function | Dequantized) -> bool:
     """Whether the function has a constant for each channel, so that no table can hold it."""
-    if isinstance(x, Real):
+    if isinstance(x, Dequantized):
         return False
     if x.node.op == "BatchNormalization":
         return True  # Of one channel as well.
-    return any(is_affine(a) if isinstance(a, Function | Real) else a is not None and a.size > 1 for a in x.arguments)
+    return any(
+        is_affine(a) if isinstance(a, Function | Dequantized) else a is not None and a.size > 1 for a in x.arguments
+    )
 
 
-def affine(x: Function) -> Sum:
+def affine(x: Function) -> PendingConv:
     """The function as a layer before its QuantizeLinear. Raises UnsupportedError for one that is not linear."""
-    if x.node.op in LIMITS and sum(isinstance(y, Function | Real) for y in x.arguments) == 1:
+    if x.node.op in LIMITS and sum(isinstance(y, Function | Dequantized) for y in x.arguments) == 1:
         inputs: list[Tensor | None] = [_operand(x.node, y) for y in x.arguments]
         total = limited(x.node, inputs)
-        assert isinstance(total, Sum)
+        assert isinstance(total, PendingConv)
         return total
     source = x.leaf.quantized.array
     assert source.roles is not None and source.scale is not None
@@ -55,30 +57,30 @@ def affine(x: Function) -> Sum:
     return _shifted(total, shift, scale)
 
 
-def _operand(node: Node, x: Function | Real | NDArray | None) -> Sum | Constant | None:
+def _operand(node: Node, x: Function | Dequantized | NDArray | None) -> PendingConv | Constant | None:
     """What a limit stands behind, and its constants."""
-    if isinstance(x, Real):
+    if isinstance(x, Dequantized):
         raise node.unsupported("a limit must be one number, not one for each channel")
     return affine(x) if isinstance(x, Function) else None if x is None else Constant(x)
 
 
-def scaled(node: Node, x: Real, weights: NDArray, scale: NDArray[np.float32]) -> Sum:
+def scaled(node: Node, x: Dequantized, weights: NDArray, scale: NDArray[np.float32]) -> PendingConv:
     """The tensor times int8 `weights`, one for each channel, of that `scale`: exact, except that a result halfway
     between two steps goes to the even product; ONNX Runtime's QLinearMul takes the even sum with the zero point."""
     return _depthwise(node, x, x.view, weights, scale)
 
 
-def _depthwise(node: Node, x: Real, view: View, weights: NDArray, scale: NDArray[np.float32]) -> Sum:
+def _depthwise(node: Node, x: Dequantized, view: View, weights: NDArray, scale: NDArray[np.float32]) -> PendingConv:
     source, count = x.quantized.array, len(weights)
     dims, view = rebased(node, Quantized(source, view, x.quantized.dtype))
     values = np.ascontiguousarray(weights.astype(np.int8)[:, None, None, None])
     bias, ones = np.zeros(count, np.int32), np.ones(count, np.float32)
     layer = Conv(node.name, node.op, source.name, "", values, bias, ones, groups=count)
     assert source.scale is not None
-    return Sum(node, layer, source.scale, scale, dims, view)
+    return PendingConv(node, layer, source.scale, scale, dims, view)
 
 
-def folded(node: Node, x: Sum, gain: NDArray, shift: NDArray) -> Sum:
+def folded(node: Node, x: PendingConv, gain: NDArray, shift: NDArray) -> PendingConv:
     """The layer with gain * result + shift as its result."""
     if x.low is not None or x.high is not None:
         raise node.unsupported("a QuantizeLinear must stand between it and the Relu or Clip before it")
@@ -98,7 +100,7 @@ def folded(node: Node, x: Sum, gain: NDArray, shift: NDArray) -> Sum:
     return _shifted(scaled, before * gain + shift, old * np.abs(gain))
 
 
-def _shifted(x: Sum, real: NDArray[np.float64], w_scale: NDArray[np.float64]) -> Sum:
+def _shifted(x: PendingConv, real: NDArray[np.float64], w_scale: NDArray[np.float64]) -> PendingConv:
     """The layer with weights of that scale and the bias `real`, instead of its own.
 
     Where no accumulator has room for the bias, or none has weights that matter, the channel is constant. What its
@@ -120,7 +122,7 @@ def _shifted(x: Sum, real: NDArray[np.float64], w_scale: NDArray[np.float64]) ->
     )  # fmt: skip
 
 
-def largest_products(x: Sum) -> NDArray[np.float64]:
+def largest_products(x: PendingConv) -> NDArray[np.float64]:
     """What the products of each channel add up to at most, whatever the input."""
     return 255.0 * np.abs(x.layer.weights.astype(np.float64)).sum(axis=(1, 2, 3))
 
@@ -160,17 +162,17 @@ def _normalization(node: Node, constants: Constants) -> tuple[NDArray, NDArray]:
     return scale / deviation, bias - mean * scale / deviation
 
 
-def _line(x: Function | Real) -> tuple[NDArray, NDArray]:
+def _line(x: Function | Dequantized) -> tuple[NDArray, NDArray]:
     """Gain and shift of the whole function."""
-    if isinstance(x, Real):
+    if isinstance(x, Dequantized):
         return np.ones(()), np.zeros(())
-    variable = [i for i, argument in enumerate(x.arguments) if isinstance(argument, Function | Real)]
+    variable = [i for i, argument in enumerate(x.arguments) if isinstance(argument, Function | Dequantized)]
     if x.node.op not in LINEAR or len(variable) != 1:
         raise x.node.unsupported("must be linear to be computed together with a constant for each channel")
     constants = [argument if isinstance(argument, np.ndarray) else None for argument in x.arguments]
     gain, shift = gain_and_shift(x.node, variable[0], constants)
     inner = x.arguments[variable[0]]
-    assert isinstance(inner, Function | Real)
+    assert isinstance(inner, Function | Dequantized)
     before, offset = _line(inner)
     return gain * before, gain * offset + shift
 

@@ -13,7 +13,7 @@ from systolith.compiler.frontend.fusing.affine import folded, largest_products
 from systolith.compiler.frontend.model.node import Node
 from systolith.compiler.frontend.values.array import image_roles
 from systolith.compiler.frontend.values.roles import per_channel
-from systolith.compiler.frontend.values.tensors import Constant, DequantizedConstant, Sum, Tensor, describe
+from systolith.compiler.frontend.values.tensors import Constant, DequantizedConstant, PendingConv, Tensor, describe
 
 __all__ = ["add_constant", "with_bias", "with_real_bias"]
 
@@ -21,7 +21,7 @@ TOLERANCE = 1e-5
 """Largest relative difference between a bias scale and x_scale * w_scale, both float32 by other ways of computing."""
 
 
-def add_constant(node: Node, x: Sum, tensor: Constant | DequantizedConstant) -> Sum:
+def add_constant(node: Node, x: PendingConv, tensor: Constant | DequantizedConstant) -> PendingConv:
     """A constant added to a layer's result: its bias, or one more shift of it."""
     float_bias = isinstance(tensor, Constant) and x.node.op == "MatMul" and tensor.shape == x.layer.bias.shape
     dequantized = isinstance(tensor, DequantizedConstant) and tensor.values.dtype == np.int32
@@ -31,7 +31,7 @@ def add_constant(node: Node, x: Sum, tensor: Constant | DequantizedConstant) -> 
     return folded(node, x, np.ones(()), per_channel(node, x.view, image_roles(x.dims), _real(tensor)))
 
 
-def with_bias(node: Node, x: Sum, tensor: Tensor) -> Sum:
+def with_bias(node: Node, x: PendingConv, tensor: Tensor) -> PendingConv:
     """The layer with that bias."""
     if x.has_bias or x.low is not None or x.high is not None:
         raise node.unsupported("a layer must have one bias, added before its activation")
@@ -48,14 +48,14 @@ def with_bias(node: Node, x: Sum, tensor: Tensor) -> Sum:
     return with_real_bias(node, x, tensor)
 
 
-def with_real_bias(node: Node, x: Sum, tensor: Tensor, factor: float = 1.0) -> Sum:
+def with_real_bias(node: Node, x: PendingConv, tensor: Tensor, factor: float = 1.0) -> PendingConv:
     """The layer with `factor` times that bias, which ONNX Runtime adds in float32."""
     if not isinstance(tensor, Constant | DequantizedConstant) or _real(tensor).dtype != np.float32:
         raise node.unsupported(f"bias must be a dequantized or a float32 constant, not {describe(tensor)}")
     return folded(node, x, np.ones(()), np.float32(factor) * _channels(node, x, _real(tensor)))
 
 
-def _with_integers(x: Sum, bias: NDArray) -> Sum:
+def _with_integers(x: PendingConv, bias: NDArray) -> PendingConv:
     return replace(x, layer=replace(x.layer, bias=bias.astype(np.int32)), has_bias=True)
 
 
@@ -63,12 +63,12 @@ def _real(tensor: Constant | DequantizedConstant) -> NDArray:
     return tensor.real if isinstance(tensor, DequantizedConstant) else tensor.values
 
 
-def _is_rounded(x: Sum, bias: Constant) -> bool:
+def _is_rounded(x: PendingConv, bias: Constant) -> bool:
     """Whether ONNX Runtime rounds the bias to units of the accumulator."""
     return bias.values.dtype == np.float32 and bias.shape == x.layer.bias.shape and x.node.op != "ConvTranspose"
 
 
-def _has_unit(node: Node, x: Sum, bias: DequantizedConstant) -> bool:
+def _has_unit(node: Node, x: PendingConv, bias: DequantizedConstant) -> bool:
     """Whether 1 of the bias is 1 of the accumulator, and 0 is 0."""
     if bias.values.dtype != np.int32 or bias.zero_point.any():
         return False
@@ -77,7 +77,7 @@ def _has_unit(node: Node, x: Sum, bias: DequantizedConstant) -> bool:
     return bool((np.abs(found - x.unit) <= TOLERANCE * x.unit).all())
 
 
-def _channels(node: Node, x: Sum, values: NDArray) -> NDArray:
+def _channels(node: Node, x: PendingConv, values: NDArray) -> NDArray:
     """One value for each output channel from an array that is broadcast over the layer's result."""
     count = len(x.layer.bias)
     if x.layer.op in ("Conv", "ConvTranspose", "QLinearConv") and node is x.node:

@@ -5,8 +5,8 @@ import numpy as np
 from systolith.compiler.frontend.fusing.broadcast import match
 from systolith.compiler.frontend.model.node import Node
 from systolith.compiler.frontend.values.array import Layers
-from systolith.compiler.frontend.values.tensors import Mapped, Real
-from systolith.compiler.ir.graph import Map
+from systolith.compiler.frontend.values.tensors import Dequantized, PendingSfu
+from systolith.compiler.ir.graph import SfuOp
 
 __all__ = ["SIGNS", "combined"]
 
@@ -14,7 +14,7 @@ SIGNS = {"Add": (1, 1), "Sub": (1, -1), "Mul": None, "Sum": (1, 1), "QLinearAdd"
 """Operators of two tensors: the signs of what they add, None where they multiply."""
 
 
-def combined(node: Node, first: Real, second: Real, layers: Layers) -> Mapped:
+def combined(node: Node, first: Dequantized, second: Dequantized, layers: Layers) -> PendingSfu:
     """The two tensors added or multiplied, before quantization."""
     if node.op not in SIGNS:
         raise node.unsupported("one input must be a constant: only Add, Sub, Sum and Mul take two tensors")
@@ -22,5 +22,5 @@ def combined(node: Node, first: Real, second: Real, layers: Layers) -> Mapped:
     if signs and pair.swapped:
         signs = signs[::-1]
     scales = np.float32(pair.whole.scale), np.float32(pair.other.scale)
-    layer = Map(node.name, node.op, pair.whole.name, "")
-    return Mapped(node, layer, pair.whole, pair.view, scales, pair.other, signs)
+    layer = SfuOp(node.name, node.op, pair.whole.name, "")
+    return PendingSfu(node, layer, pair.whole, pair.view, scales, pair.other, signs)

@@ -10,7 +10,7 @@ from systolith.compiler.frontend.fusing.image_of_channels import spread
 from systolith.compiler.frontend.model.node import Node
 from systolith.compiler.frontend.values.array import Layers, image_roles
 from systolith.compiler.frontend.values.images import roles_of
-from systolith.compiler.frontend.values.tensors import Quantized, Real, Tensor
+from systolith.compiler.frontend.values.tensors import Dequantized, Quantized, Tensor
 from systolith.compiler.frontend.values.views import Atom, Axis, View, merge, split
 from systolith.compiler.ir.graph import Select
 
@@ -24,8 +24,8 @@ def settled(node: Node, tensor: Tensor, name: str, layers: Layers) -> Tensor:
     match tensor:
         case Quantized():
             return _in_order(node, spread(node, tensor, name, layers), name, layers)
-        case Real():
-            return Real(_in_order(node, spread(node, tensor.quantized, name, layers), name, layers))
+        case Dequantized():
+            return Dequantized(_in_order(node, spread(node, tensor.quantized, name, layers), name, layers))
     return tensor
 
 

@@ -11,7 +11,7 @@ from onnx import helper
 
 from systolith.compiler.frontend.model.node import Node
 from systolith.compiler.frontend.values.array import Array, shift
-from systolith.compiler.frontend.values.tensors import Function, Real, Tensor
+from systolith.compiler.frontend.values.tensors import Dequantized, Function, Tensor
 from systolith.errors import UnsupportedError
 
 __all__ = ["leaf_of", "on_one_leaf"]
@@ -20,27 +20,27 @@ OPSET = 17
 """Of the QuantizeLinear and DequantizeLinear between two functions."""
 
 
-def leaf_of(x: Real | Function) -> Real:
+def leaf_of(x: Dequantized | Function) -> Dequantized:
     """The quantized tensor of which it is a function."""
-    return x if isinstance(x, Real) else x.leaf
+    return x if isinstance(x, Dequantized) else x.leaf
 
 
 def on_one_leaf(inputs: Sequence[Tensor | None]) -> list[Tensor | None]:
     """The inputs of a node, those that are quantized tensors or functions of one all as functions of the same, if there
     is one, and they show its elements alike."""
-    variable = [x for x in inputs if isinstance(x, Real | Function)]
+    variable = [x for x in inputs if isinstance(x, Dequantized | Function)]
     chains = [_chain(leaf_of(x)) for x in variable]
     if len({chain[0].quantized.array for chain in chains}) < 2 or len({x.view for x in variable}) > 1:
         return list(inputs)
     common = set.intersection(*({leaf.quantized.array for leaf in chain} for chain in chains))
     nearest = next((leaf.quantized.array for leaf in chains[0] if leaf.quantized.array in common), None)
     try:
-        return [_moved(x, nearest) if nearest and isinstance(x, Real | Function) else x for x in inputs]
+        return [_moved(x, nearest) if nearest and isinstance(x, Dequantized | Function) else x for x in inputs]
     except UnsupportedError:  # Together they would be too long.
         return list(inputs)
 
 
-def _chain(leaf: Real) -> list[Real]:
+def _chain(leaf: Dequantized) -> list[Dequantized]:
     """The tensor, what it is a table of, what that is a table of, and so on."""
     chain = [leaf]
     while (made_of := chain[-1].quantized.array.function) is not None:
@@ -48,13 +48,13 @@ def _chain(leaf: Real) -> list[Real]:
     return chain
 
 
-def _moved(x: Real | Function, array: Array) -> Real | Function:
+def _moved(x: Dequantized | Function, array: Array) -> Dequantized | Function:
     """The same values as a function of a tensor further back in its chain."""
     if leaf_of(x).quantized.array is array:
         return x
     if isinstance(x, Function):
-        arguments = tuple(_moved(a, array) if isinstance(a, Real | Function) else a for a in x.arguments)
-        leaf = next(leaf_of(a) for a in arguments if isinstance(a, Real | Function))
+        arguments = tuple(_moved(a, array) if isinstance(a, Dequantized | Function) else a for a in x.arguments)
+        leaf = next(leaf_of(a) for a in arguments if isinstance(a, Dequantized | Function))
         return replace(x, leaf=leaf, arguments=arguments)
     source = x.quantized.array
     assert source.function is not None and source.scale is not None and source.zero_point is not None

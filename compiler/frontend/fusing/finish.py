@@ -11,8 +11,8 @@ from systolith.compiler.frontend.fusing.parts import append_parts
 from systolith.compiler.frontend.fusing.table import function_table
 from systolith.compiler.frontend.model.node import Node
 from systolith.compiler.frontend.values.array import Array, Layers, image_roles
-from systolith.compiler.frontend.values.tensors import Function, Mapped, Quantized, Sum
-from systolith.compiler.ir.graph import Add, Conv, Map, Multiply
+from systolith.compiler.frontend.values.tensors import Function, PendingConv, PendingSfu, Quantized
+from systolith.compiler.ir.graph import Add, Conv, Multiply, SfuOp
 from systolith.numerics import add_constants, output_scale
 
 __all__ = ["emit"]
@@ -23,7 +23,12 @@ BEYOND = 512
 
 
 def emit(
-    x: Sum | Mapped | Function, scale: np.float32, zero_point: int, dtype: np.dtype, name: str, layers: Layers
+    x: PendingConv | PendingSfu | Function,
+    scale: np.float32,
+    zero_point: int,
+    dtype: np.dtype,
+    name: str,
+    layers: Layers,
 ) -> Quantized:
     """Finish a layer: its output `name` has that scale and zero point (int8 domain). Appends it to `layers`."""
     match x:
@@ -31,13 +36,15 @@ def emit(
             return _emit_sum(affine(x), scale, zero_point, dtype, name, layers)
         case Function():
             return _emit_table(x, scale, zero_point, dtype, name, layers)
-        case Mapped():
+        case PendingSfu():
             return _emit_map(x, scale, zero_point, dtype, name, layers)
-        case Sum():
+        case PendingConv():
             return _emit_sum(x, scale, zero_point, dtype, name, layers)
 
 
-def _emit_sum(x: Sum, scale: np.float32, zero_point: int, dtype: np.dtype, name: str, layers: Layers) -> Quantized:
+def _emit_sum(
+    x: PendingConv, scale: np.float32, zero_point: int, dtype: np.dtype, name: str, layers: Layers
+) -> Quantized:
     low, high = _limits(x, scale, zero_point)
     layer = replace(_requantized(x, scale), output=name, zero_point=zero_point, low=low, high=high)
     array = Array(name, x.dims, dtype, scale, zero_point, image_roles(x.dims))
@@ -48,7 +55,7 @@ def _emit_sum(x: Sum, scale: np.float32, zero_point: int, dtype: np.dtype, name:
     return Quantized(array, x.view, dtype)
 
 
-def _requantized(x: Sum, scale: np.float32) -> Conv:
+def _requantized(x: PendingConv, scale: np.float32) -> Conv:
     """The layer with its factors, for an output of that scale. A channel that is constant has its result as bias."""
     with np.errstate(over="ignore", under="ignore"):
         factor = output_scale(float(x.x_scale), x.w_scale, float(scale))
@@ -77,7 +84,7 @@ def _requantized(x: Sum, scale: np.float32) -> Conv:
     )
 
 
-def _constants(x: Sum, ratio: NDArray[np.float64]) -> NDArray[np.float64]:
+def _constants(x: PendingConv, ratio: NDArray[np.float64]) -> NDArray[np.float64]:
     """The real result of channels that are constant, NaN for the others; `ratio` is 1 in the accumulator in steps."""
     # No accumulator reaches half a step where the ratio is that small.
     real = np.where((ratio >= 0) & (ratio < TINY), 0.0, np.nan)
@@ -89,7 +96,9 @@ def _constants(x: Sum, ratio: NDArray[np.float64]) -> NDArray[np.float64]:
     return real
 
 
-def _emit_map(x: Mapped, scale: np.float32, zero_point: int, dtype: np.dtype, name: str, layers: Layers) -> Quantized:
+def _emit_map(
+    x: PendingSfu, scale: np.float32, zero_point: int, dtype: np.dtype, name: str, layers: Layers
+) -> Quantized:
     low, high = _limits(x, scale, zero_point)
     layer = replace(x.layer, output=name)
     if x.operand and x.signs:
@@ -108,7 +117,7 @@ def _emit_map(x: Mapped, scale: np.float32, zero_point: int, dtype: np.dtype, na
 
 
 def _addition(
-    x: Mapped, operand: Array, signs: tuple[int, int], scale: np.float32
+    x: PendingSfu, operand: Array, signs: tuple[int, int], scale: np.float32
 ) -> tuple[str, tuple[int, int], tuple[int, int, int]]:
     """Operand, zero points and constants of `ir.Add`."""
     try:
@@ -118,7 +127,7 @@ def _addition(
     return operand.name, _zeros(x, operand), (signs[0] * first, signs[1] * second, places)
 
 
-def _zeros(x: Mapped, operand: Array) -> tuple[int, int]:
+def _zeros(x: PendingSfu, operand: Array) -> tuple[int, int]:
     assert x.array.zero_point is not None and operand.zero_point is not None
     return x.array.zero_point, operand.zero_point
 
@@ -129,7 +138,7 @@ def _emit_table(
     """The function as a table, as limits if it is no more than that, or as nothing."""
     source = x.leaf.quantized
     table = function_table(x, scale, zero_point, dtype)
-    layer = Map(x.node.name, x.node.op, source.array.name, name, table=table)
+    layer = SfuOp(x.node.name, x.node.op, source.array.name, name, table=table)
     if (source.array.scale, source.array.zero_point) == (scale, zero_point):
         low, high = int(table.min()), int(table.max())
         values = np.arange(256).astype(np.uint8).view(np.int8)
@@ -149,7 +158,7 @@ def _require_normal(node: Node, name: str, factor: np.ndarray) -> None:
         raise node.unsupported(f"{name} must be a normal positive float32, not {factor[~normal][0]}")
 
 
-def _limits(x: Sum | Mapped, scale: np.float32, zero_point: int) -> tuple[int, int]:
+def _limits(x: PendingConv | PendingSfu, scale: np.float32, zero_point: int) -> tuple[int, int]:
     """Real limits as int8: quantization is monotone, so clamping after it equals clamping before it."""
 
     def limit(bound: np.float32) -> int:

@@ -10,7 +10,7 @@ from systolith.compiler.frontend.model.node import Node
 from systolith.compiler.frontend.values.array import Layers
 from systolith.compiler.frontend.values.tensors import Quantized
 from systolith.compiler.frontend.values.views import Atom, strided
-from systolith.compiler.ir.graph import Inside, Map, Select
+from systolith.compiler.ir.graph import Inside, Select, SfuOp
 
 __all__ = ["spread"]
 
@@ -47,5 +47,5 @@ def spread(node: Node, x: Quantized, name: str, layers: Layers) -> Quantized:
         chosen = x.array.moved(f"{whole.name}:{top}:{left}:channels", (batch, count, 1, 1))
         layers.append((Select(chosen.name, "Reshape", x.array.name, chosen.name, kept), chosen))
         part = whole.part(f"{whole.name}:{top}:{left}", (batch, count, 1, 1), Inside(whole.name, top=top, left=left))
-        layers.append((Map(part.name, "Reshape", chosen.name, part.name), part))
+        layers.append((SfuOp(part.name, "Reshape", chosen.name, part.name), part))
     return Quantized(whole, strided(x.shape), x.dtype)

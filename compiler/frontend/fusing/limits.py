@@ -5,7 +5,14 @@ from dataclasses import replace
 import numpy as np
 
 from systolith.compiler.frontend.model.node import Node
-from systolith.compiler.frontend.values.tensors import Constant, DequantizedConstant, Mapped, Sum, Tensor, describe
+from systolith.compiler.frontend.values.tensors import (
+    Constant,
+    DequantizedConstant,
+    PendingConv,
+    PendingSfu,
+    Tensor,
+    describe,
+)
 
 __all__ = ["LIMITS", "limited"]
 
@@ -13,7 +20,7 @@ LIMITS = ("Clip", "Max", "Min", "Relu")
 """Operators that may be limits."""
 
 
-def limited(node: Node, inputs: list[Tensor | None]) -> Sum | Mapped:
+def limited(node: Node, inputs: list[Tensor | None]) -> PendingConv | PendingSfu:
     """A layer's result behind one of these operators, whose other inputs are constants."""
     match node.op:
         case "Relu":
@@ -23,13 +30,13 @@ def limited(node: Node, inputs: list[Tensor | None]) -> Sum | Mapped:
     return _extreme(node, inputs)
 
 
-def _relu(node: Node, inputs: list[Tensor | None]) -> Sum | Mapped:
+def _relu(node: Node, inputs: list[Tensor | None]) -> PendingConv | PendingSfu:
     """Relu of a layer's result."""
     node.attributes()
     return _limited(node, inputs[0], np.float32(0), None)
 
 
-def _clip(node: Node, inputs: list[Tensor | None]) -> Sum | Mapped:
+def _clip(node: Node, inputs: list[Tensor | None]) -> PendingConv | PendingSfu:
     """Clip of a layer's result; limits are attributes before opset 11, inputs since."""
     if node.opset < 11:
         limits = node.attributes(min=float(np.finfo(np.float32).min), max=float(np.finfo(np.float32).max))
@@ -45,10 +52,10 @@ def _clip(node: Node, inputs: list[Tensor | None]) -> Sum | Mapped:
     return _limited(node, inputs[0], low, high)
 
 
-def _extreme(node: Node, inputs: list[Tensor | None]) -> Sum | Mapped:
+def _extreme(node: Node, inputs: list[Tensor | None]) -> PendingConv | PendingSfu:
     """Max or Min of a layer's result and constants."""
     node.attributes()
-    (x,) = (y for y in inputs if isinstance(y, Sum | Mapped))
+    (x,) = (y for y in inputs if isinstance(y, PendingConv | PendingSfu))
     bounds = [_bound(node, y, str(i)) for i, y in enumerate(inputs) if y is not None and y is not x]
     if any(y is not None and len(y.shape) > len(x.shape) for y in inputs):
         raise node.unsupported(f"constants must have at most the {len(x.shape)} axes of the result before them")
@@ -69,9 +76,9 @@ def _bound(node: Node, tensor: Tensor, name: str) -> np.float32:
     return np.float32(values.reshape(-1)[0])
 
 
-def _limited(node: Node, x: Tensor | None, low: np.float32 | None, high: np.float32 | None) -> Sum | Mapped:
+def _limited(node: Node, x: Tensor | None, low: np.float32 | None, high: np.float32 | None) -> PendingConv | PendingSfu:
     """The layer with its result clamped to [low, high] after whatever limits it had."""
-    if not isinstance(x, Sum | Mapped):
+    if not isinstance(x, PendingConv | PendingSfu):
         raise node.unsupported(f"input must be the result of a layer before its QuantizeLinear, not {describe(x)}")
 
     def clamp(bound: np.float32 | None) -> np.float32 | None:

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.compiler.frontend.values.array import Array, Layers
-from systolith.compiler.frontend.values.tensors import Part
+from systolith.compiler.frontend.values.tensors import ConcatPart
 from systolith.compiler.ir.graph import Conv, Inside
 
 __all__ = ["append_parts"]
 
 
-def append_parts(layer: Conv, parts: tuple[Part, ...], array: Array, layers: Layers) -> None:
+def append_parts(layer: Conv, parts: tuple[ConcatPart, ...], array: Array, layers: Layers) -> None:
     """Append the convolutions that make `array`. `layer` is finished but for what they differ in."""
     for part in parts:
         rows, columns = part.taps

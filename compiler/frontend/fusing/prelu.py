@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from systolith.compiler.frontend.model.node import Node
 from systolith.compiler.frontend.values.array import Layers
 from systolith.compiler.frontend.values.images import rebased
-from systolith.compiler.frontend.values.tensors import Real, Sum
-from systolith.compiler.ir.graph import Concat, Conv, Map
+from systolith.compiler.frontend.values.tensors import Dequantized, PendingConv
+from systolith.compiler.ir.graph import Concat, Conv, SfuOp
 
 __all__ = ["prelu"]
 
@@ -22,14 +22,14 @@ LARGEST = 127
 """Weight."""
 
 
-def prelu(node: Node, x: Real, slopes: NDArray, layers: Layers) -> Sum:
+def prelu(node: Node, x: Dequantized, slopes: NDArray, layers: Layers) -> PendingConv:
     """PRelu of a quantized tensor with `slopes` [C], before its QuantizeLinear."""
     array = x.quantized.array
     (batch, channels, height, width), view = rebased(node, x.quantized)
     assert array.scale is not None and array.zero_point is not None
     name = node.proto.output[0]
     low = array.same(f"{name}:low", x.quantized.dtype, array.scale, array.zero_point)
-    layers.append((Map(low.name, node.op, array.name, low.name, high=array.zero_point), low))
+    layers.append((SfuOp(low.name, node.op, array.name, low.name, high=array.zero_point), low))
     both = array.moved(f"{name}:both", (batch, 2 * channels, height, width))
     layers.append((Concat(both.name, node.op, (array.name, low.name), both.name, CHANNELS), both))
     of_x, of_low, off = _ratios(node, slopes.astype(np.float64) - 1)
@@ -37,7 +37,7 @@ def prelu(node: Node, x: Real, slopes: NDArray, layers: Layers) -> Sum:
     layer = Conv(node.name, node.op, both.name, "", np.ascontiguousarray(weights), np.zeros(channels, np.int32),
                  np.ones(channels, np.float32), macs_of=0)  # fmt: skip
     scale = (1 / of_x).astype(np.float32)
-    total = Sum(node, layer, array.scale, scale, (batch, channels, height, width), view)
+    total = PendingConv(node, layer, array.scale, scale, (batch, channels, height, width), view)
     return replace(total, rounding=off * (array.zero_point + 128))
 
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from systolith.compiler.frontend.model.node import Node
 from systolith.compiler.frontend.values.array import Array, Layers, image_roles
-from systolith.compiler.frontend.values.tensors import Joined, Quantized
-from systolith.compiler.ir.graph import Concat, Map
+from systolith.compiler.frontend.values.tensors import PendingConcat, Quantized
+from systolith.compiler.ir.graph import Concat, SfuOp
 
 __all__ = ["join", "join_as_is", "requantized", "rescaled"]
 
@@ -23,11 +23,11 @@ def requantized(
         return Quantized(x.array, x.view, dtype)
     table = rescaled(x.array.scale, x.array.zero_point, scale, zero_point)
     array = x.array.same(name, dtype, scale, zero_point)
-    layers.append((Map(name, node.op, x.array.name, name, table=table), array))
+    layers.append((SfuOp(name, node.op, x.array.name, name, table=table), array))
     return Quantized(array, x.view, dtype)
 
 
-def join(x: Joined, scale: np.float32, zero_point: int, dtype: np.dtype, name: str, layers: Layers) -> Quantized:
+def join(x: PendingConcat, scale: np.float32, zero_point: int, dtype: np.dtype, name: str, layers: Layers) -> Quantized:
     """The parts, each with that scale and zero point, one after the other as `name`."""
     made: dict[str, str] = {}
     for i, part in enumerate(x.parts):
@@ -38,12 +38,14 @@ def join(x: Joined, scale: np.float32, zero_point: int, dtype: np.dtype, name: s
     return _concatenated(x, tuple(made[part.array.name] for part in x.parts), array, dtype, layers)
 
 
-def join_as_is(x: Joined, array: Array, layers: Layers) -> Quantized:
+def join_as_is(x: PendingConcat, array: Array, layers: Layers) -> Quantized:
     """The parts, which have the scale and zero point of `array`, one after the other as that one."""
     return _concatenated(x, tuple(part.array.name for part in x.parts), array, x.parts[0].dtype, layers)
 
 
-def _concatenated(x: Joined, inputs: tuple[str, ...], array: Array, dtype: np.dtype, layers: Layers) -> Quantized:
+def _concatenated(
+    x: PendingConcat, inputs: tuple[str, ...], array: Array, dtype: np.dtype, layers: Layers
+) -> Quantized:
     layers.append((Concat(x.node.name, x.node.op, inputs, array.name, x.axis), array))
     return Quantized(array, x.view, dtype)
 

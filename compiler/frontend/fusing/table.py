@@ -9,7 +9,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from systolith import runtime
 from systolith.compiler.frontend.model.node import Node
 from systolith.compiler.frontend.values.array import shift
-from systolith.compiler.frontend.values.tensors import Function, Quantized, Real
+from systolith.compiler.frontend.values.tensors import Dequantized, Function, Quantized
 from systolith.runtime import RuntimeRefusal
 
 __all__ = ["function_table", "node_table"]
@@ -58,11 +58,11 @@ class _Model:
         self.names: dict[int, str] = {}
         self.opset = OPSET
 
-    def function(self, x: Function | Real) -> str:
+    def function(self, x: Function | Dequantized) -> str:
         """Name of the tensor with the function's values; what two nodes share is there once."""
-        key = 0 if isinstance(x, Real) else id(x)
+        key = 0 if isinstance(x, Dequantized) else id(x)
         if key not in self.names:
-            if isinstance(x, Real):
+            if isinstance(x, Dequantized):
                 array = x.quantized.array
                 assert array.scale is not None and array.zero_point is not None
                 parameters = self.parameters(array.scale, array.zero_point, self.x.dtype)
@@ -71,12 +71,12 @@ class _Model:
                 self.names[key] = self.copy(x.node, [self.argument(argument) for argument in x.arguments])
         return self.names[key]
 
-    def argument(self, values: "Function | Real | NDArray | None") -> str:
+    def argument(self, values: "Function | Dequantized | NDArray | None") -> str:
         """Name of the tensor that a node reads."""
         match values:
             case None:
                 return ""
-            case Function() | Real():
+            case Function() | Dequantized():
                 return self.function(values)
         self.constants.append(numpy_helper.from_array(values.reshape(()), f"constant_{len(self.constants)}"))
         return self.constants[-1].name

@@ -9,7 +9,7 @@ from systolith.compiler.frontend.model.node import Node
 from systolith.compiler.frontend.operators.quantize_linear import activation_parameters, constant, scale_of
 from systolith.compiler.frontend.values.array import Layers
 from systolith.compiler.frontend.values.images import images, quantized_part
-from systolith.compiler.frontend.values.tensors import Joined, Quantized, Real, Tensor, describe
+from systolith.compiler.frontend.values.tensors import Dequantized, PendingConcat, Quantized, Tensor, describe
 
 __all__ = ["concat", "qlinear_concat"]
 
@@ -29,7 +29,7 @@ def concat(node: Node, inputs: list[Tensor | None], layers: Layers) -> Tensor:
         return join_as_is(joined, first.moved(node.proto.output[0], joined.dims), layers)
     if len({(x.array.scale, x.array.zero_point) for x in parts}) > 1:
         return joined
-    return Real(join_as_is(joined, first.moved(node.proto.output[0], joined.dims), layers))
+    return Dequantized(join_as_is(joined, first.moved(node.proto.output[0], joined.dims), layers))
 
 
 def qlinear_concat(node: Node, inputs: list[Tensor | None], layers: Layers) -> Quantized:
@@ -53,7 +53,7 @@ def qlinear_concat(node: Node, inputs: list[Tensor | None], layers: Layers) -> Q
     return join(_joined(node, parts), *parameters, zero_point.dtype, node.proto.output[0], layers)
 
 
-def _joined(node: Node, parts: Sequence[Quantized]) -> Joined:
+def _joined(node: Node, parts: Sequence[Quantized]) -> PendingConcat:
     """The parts as they will be joined."""
     axis = node.attributes(axis=None)["axis"]
     if not isinstance(axis, int):
@@ -66,7 +66,7 @@ def _joined(node: Node, parts: Sequence[Quantized]) -> Joined:
                 f"inputs must agree in all axes but {axis}, not {' and '.join(str(x.shape) for x in parts)}"
             )
     dims = oriented[0].resized(role, sum(image.dims[role] for image in oriented))
-    return Joined(node, tuple(parts), role, dims, oriented[0].view(dims))
+    return PendingConcat(node, tuple(parts), role, dims, oriented[0].view(dims))
 
 
 def _parameters(node: Node, array) -> tuple[np.float32, int]:

@@ -12,7 +12,7 @@ from systolith.compiler.frontend.operators.geometry import explicit_pads, number
 from systolith.compiler.frontend.operators.products import activation, dequantized
 from systolith.compiler.frontend.values.array import Layers
 from systolith.compiler.frontend.values.roles import bind_image
-from systolith.compiler.frontend.values.tensors import Part, Sum, Tensor
+from systolith.compiler.frontend.values.tensors import ConcatPart, PendingConv, Tensor
 from systolith.compiler.ir.graph import Conv
 
 __all__ = ["conv_transpose"]
@@ -27,7 +27,7 @@ DEFAULTS = {
 }  # fmt: skip
 
 
-def conv_transpose(node: Node, inputs: list[Tensor | None], layers: Layers) -> Sum:
+def conv_transpose(node: Node, inputs: list[Tensor | None], layers: Layers) -> PendingConv:
     """ConvTranspose between DequantizeLinear and QuantizeLinear, 1-D or 2-D."""
     attributes = node.attributes(**DEFAULTS)
     tensor, weights, bias = (*inputs, None)[:3]
@@ -55,7 +55,7 @@ def conv_transpose(node: Node, inputs: list[Tensor | None], layers: Layers) -> S
     sizes = [sum(phase[2] for phase in phases) for phases in (rows, columns)]
     dims, view = bind_image(node, x, len(values), (sizes[0], sizes[1]))
     parts = tuple(
-        Part(
+        ConcatPart(
             (row[3], column[3]),
             (row[4], column[4], row[5], column[5]),
             (dims[0], dims[1], row[2], column[2]),
@@ -69,7 +69,7 @@ def conv_transpose(node: Node, inputs: list[Tensor | None], layers: Layers) -> S
     layer = Conv(node.name, node.op, array.name, "", values, np.zeros(count, np.int32), np.ones(count, np.float32),
                  groups=groups)  # fmt: skip
     assert x.array.scale is not None
-    total = Sum(node, layer, x.array.scale, scale, dims, view, parts=parts)
+    total = PendingConv(node, layer, x.array.scale, scale, dims, view, parts=parts)
     return total if bias is None else with_bias(node, total, bias)
 
 

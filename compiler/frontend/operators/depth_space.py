@@ -6,7 +6,7 @@ from systolith.compiler.frontend.model.node import Node
 from systolith.compiler.frontend.values.array import Layers
 from systolith.compiler.frontend.values.images import Image, images, quantized_part, same_kind
 from systolith.compiler.frontend.values.tensors import Quantized, Tensor
-from systolith.compiler.ir.graph import Concat, Inside, Map, Select, Window
+from systolith.compiler.ir.graph import Concat, Inside, Select, SfuOp, Window
 
 __all__ = ["depth_to_space", "space_to_depth"]
 
@@ -39,7 +39,7 @@ def depth_to_space(node: Node, inputs: list[Tensor | None], layers: Layers) -> T
         )
         lies = Inside(name, top=y, left=x, step_y=size, step_x=size)
         part = whole.part(f"{name}:{y}:{x}", (batch, count, height, width), lies)
-        layers.append((Map(f"{node.name}:{y}:{x}", node.op, chosen.array.name, part.name), part))
+        layers.append((SfuOp(f"{node.name}:{y}:{x}", node.op, chosen.array.name, part.name), part))
     return same_kind(inputs[0], Quantized(whole, image.view(dims), image.x.dtype))
 
 
@@ -56,7 +56,7 @@ def space_to_depth(node: Node, inputs: list[Tensor | None], layers: Layers) -> T
     for y, x in product(range(size), range(size)):
         window = Window(stride=(size, size), pads=(-y, -x, y + 1 - size, x + 1 - size))
         label = f"{name}:{y}:{x}"
-        image.makes(layers, Map(f"{node.name}:{y}:{x}", node.op, image.array.name, label, window), label, part)
+        image.makes(layers, SfuOp(f"{node.name}:{y}:{x}", node.op, image.array.name, label, window), label, part)
         made.append(label)
     dims = batch, channels * size**2, height // size, width // size
     layer = Concat(node.name, node.op, tuple(made), name, CHANNELS)

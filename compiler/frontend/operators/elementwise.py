@@ -15,11 +15,11 @@ from systolith.compiler.frontend.values.images import rebased
 from systolith.compiler.frontend.values.roles import per_channel
 from systolith.compiler.frontend.values.tensors import (
     Constant,
+    Dequantized,
     DequantizedConstant,
     Function,
-    Mapped,
-    Real,
-    Sum,
+    PendingConv,
+    PendingSfu,
     Tensor,
     describe,
 )
@@ -45,24 +45,24 @@ def elementwise(node: Node, inputs: list[Tensor | None], layers: Layers) -> Tens
     inputs = on_one_leaf(inputs)
     tensors = [x for x in inputs if x is not None and not isinstance(x, Fixed)]
     match tensors:
-        case [Sum() as x]:
+        case [PendingConv() as x]:
             return _of_layer(node, x, inputs)
-        case [Mapped()] if node.op in LIMITS:
+        case [PendingSfu()] if node.op in LIMITS:
             return limited(node, inputs)
-        case [Real() as first, Real() as second] if not _same(first, second) or first.view != second.view:
+        case [Dequantized() as first, Dequantized() as second] if not _same(first, second) or first.view != second.view:
             return combined(node, first, second, layers)
-        case [Real() as x] if node.op == "Mul" and (product := _product(node, x, inputs)):
+        case [Dequantized() as x] if node.op == "Mul" and (product := _product(node, x, inputs)):
             return product
-        case [Real() as x] if node.op == "PRelu" and (slopes := _for_channels(node, x, inputs)) is not None:
+        case [Dequantized() as x] if node.op == "PRelu" and (slopes := _for_channels(node, x, inputs)) is not None:
             return prelu(node, x, slopes, layers)
-        case [Real() | Function(), *rest] if all(isinstance(x, Real | Function) for x in rest):
-            return _function(node, [x for x in tensors if isinstance(x, Real | Function)], inputs)
+        case [Dequantized() | Function(), *rest] if all(isinstance(x, Dequantized | Function) for x in rest):
+            return _function(node, [x for x in tensors if isinstance(x, Dequantized | Function)], inputs)
     raise node.unsupported(
         f"inputs must be constants and DequantizeLinear of 8-bit tensors, not {' and '.join(map(describe, inputs))}"
     )
 
 
-def _of_layer(node: Node, x: Sum, inputs: list[Tensor | None]) -> Sum | Mapped:
+def _of_layer(node: Node, x: PendingConv, inputs: list[Tensor | None]) -> PendingConv | PendingSfu:
     """The operator taken into the layer before it."""
     if node.op in LIMITS:
         return limited(node, inputs)
@@ -75,7 +75,7 @@ def _of_layer(node: Node, x: Sum, inputs: list[Tensor | None]) -> Sum | Mapped:
     return folded(node, x, *gain_and_shift(node, inputs.index(x), constants))
 
 
-def _product(node: Node, x: Real, inputs: list[Tensor | None]) -> Sum | None:
+def _product(node: Node, x: Dequantized, inputs: list[Tensor | None]) -> PendingConv | None:
     """A tensor times integers for each channel, if they are weights; None otherwise."""
     (constant,) = (y for y in inputs if y is not x)
     if not isinstance(constant, DequantizedConstant) or constant.scale.ndim or constant.values.size < 2:
@@ -88,7 +88,7 @@ def _product(node: Node, x: Real, inputs: list[Tensor | None]) -> Sum | None:
     return scaled(node, x, per_channel(node, x.view, roles, constant.whole), constant.scale)
 
 
-def _for_channels(node: Node, x: Real, inputs: list[Tensor | None]) -> NDArray | None:
+def _for_channels(node: Node, x: Dequantized, inputs: list[Tensor | None]) -> NDArray | None:
     """The constant of a node with two inputs, if it is one for each channel."""
     (constant,) = (y for y in inputs if y is not x)
     if constant is None or np.prod(constant.shape) == 1 or len(constant.shape) > len(x.shape):
@@ -97,7 +97,7 @@ def _for_channels(node: Node, x: Real, inputs: list[Tensor | None]) -> NDArray |
     return _constant(node, constant, x.view, x.quantized.array.roles)
 
 
-def _function(node: Node, variable: list[Real | Function], inputs: list[Tensor | None]) -> Function:
+def _function(node: Node, variable: list[Dequantized | Function], inputs: list[Tensor | None]) -> Function:
     first = variable[0]
     leaf = leaf_of(first)
     if any(not _same(leaf, leaf_of(x)) for x in variable):
@@ -111,7 +111,7 @@ def _function(node: Node, variable: list[Real | Function], inputs: list[Tensor |
     if node.op == "BatchNormalization" or any(isinstance(x, Fixed) and np.prod(x.shape) > 1 for x in inputs):
         rebased(node, leaf.quantized)
         roles = leaf.quantized.array.roles
-    arguments = tuple(x if isinstance(x, Real | Function) else _constant(node, x, view, roles) for x in inputs)
+    arguments = tuple(x if isinstance(x, Dequantized | Function) else _constant(node, x, view, roles) for x in inputs)
     return Function(node, leaf, arguments, view)
 
 
@@ -128,6 +128,6 @@ def _constant(node: Node, x: Tensor | None, view: View, roles: Roles | None) -> 
     return per_channel(node, view, roles, values)
 
 
-def _same(first: Real, second: Real) -> bool:
+def _same(first: Dequantized, second: Dequantized) -> bool:
     """Whether both are the same elements, in an order that the views tell."""
     return first.quantized.array is second.quantized.array

@@ -6,8 +6,8 @@ from systolith.compiler.frontend.model.node import Node
 from systolith.compiler.frontend.operators.quantize_linear import constant, integers
 from systolith.compiler.frontend.values.array import Layers, shift
 from systolith.compiler.frontend.values.images import Image, images, quantized_part, same_kind
-from systolith.compiler.frontend.values.tensors import Constant, Quantized, Real, Tensor
-from systolith.compiler.ir.graph import Conv, Map, Window
+from systolith.compiler.frontend.values.tensors import Constant, Dequantized, Quantized, Tensor
+from systolith.compiler.ir.graph import Conv, SfuOp, Window
 
 __all__ = ["pad"]
 
@@ -67,7 +67,7 @@ def _operands(node: Node, inputs: list[Tensor | None], rank: int) -> tuple[str, 
 def _byte(node: Node, tensor: Tensor | None, x: Quantized, fill: Tensor | None) -> int:
     """The constant as the int8 that the padding holds."""
     if fill is None:
-        values = np.zeros((), np.float32 if isinstance(tensor, Real) else x.dtype)
+        values = np.zeros((), np.float32 if isinstance(tensor, Dequantized) else x.dtype)
     else:
         values = constant(node, fill, "constant_value").reshape(-1)
     if values.size != 1:
@@ -90,7 +90,7 @@ def _byte(node: Node, tensor: Tensor | None, x: Quantized, fill: Tensor | None) 
 def _around(node: Node, image: Image, window: Window, value: int, name: str, layers: Layers) -> Image:
     batch, channels, height, width = image.dims
     dims = batch, channels, *window.output_size(height, width)
-    layer = Map(node.name, node.op, image.array.name, name, window, pad=value)
+    layer = SfuOp(node.name, node.op, image.array.name, name, window, pad=value)
     return Image(image.makes(layers, layer, name, dims), dims, image.order)
 
 

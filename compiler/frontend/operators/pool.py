@@ -10,9 +10,9 @@ from systolith.compiler.frontend.operators.geometry import Geometry, geometry
 from systolith.compiler.frontend.values.array import Array, Layers, image_roles
 from systolith.compiler.frontend.values.images import quantized_part, same_kind
 from systolith.compiler.frontend.values.roles import bind_image
-from systolith.compiler.frontend.values.tensors import Mapped, Quantized, Real, Tensor, describe
+from systolith.compiler.frontend.values.tensors import Dequantized, PendingSfu, Quantized, Tensor, describe
 from systolith.compiler.frontend.values.views import View
-from systolith.compiler.ir.graph import Dims, Map, Window
+from systolith.compiler.ir.graph import Dims, SfuOp, Window
 
 __all__ = ["average", "average_pool", "dequantized", "global_average_pool", "global_max_pool", "max_pool",
            "maximum", "pool_windows"]  # fmt: skip
@@ -39,7 +39,7 @@ def global_max_pool(node: Node, inputs: list[Tensor | None], layers: Layers) -> 
     return same_kind(inputs[0], maximum(node, x, window, dims, view, layers))
 
 
-def average_pool(node: Node, inputs: list[Tensor | None], quantized: bool = False) -> Mapped:
+def average_pool(node: Node, inputs: list[Tensor | None], quantized: bool = False) -> PendingSfu:
     """AveragePool of a dequantized tensor, before its QuantizeLinear; with `quantized` as a QLinearAveragePool.
 
     They differ with count_include_pad. ONNX counts the pads that the node names, not what sticks out of them with
@@ -55,7 +55,7 @@ def average_pool(node: Node, inputs: list[Tensor | None], quantized: bool = Fals
     return average(node, x, window, dims, view, window.pads if quantized else _pads(node, x, attributes))
 
 
-def global_average_pool(node: Node, inputs: list[Tensor | None]) -> Mapped:
+def global_average_pool(node: Node, inputs: list[Tensor | None]) -> PendingSfu:
     """GlobalAveragePool of a dequantized tensor, before its QuantizeLinear."""
     node.attributes()
     x = dequantized(node, inputs[0])
@@ -65,18 +65,18 @@ def global_average_pool(node: Node, inputs: list[Tensor | None]) -> Mapped:
 def maximum(node: Node, x: Quantized, window: Window, dims: Dims, view: View, layers: Layers) -> Quantized:
     """Appends the layer that takes the maximum over windows of `x`, for an output of those dims."""
     array = x.array.moved(node.proto.output[0], dims)
-    layers.append((Map(node.name, node.op, x.array.name, array.name, window), array))
+    layers.append((SfuOp(node.name, node.op, x.array.name, array.name, window), array))
     return Quantized(array, view, x.dtype)
 
 
 def average(
     node: Node, x: Quantized, window: Window, dims: Dims, view: View, counted: tuple[int, int, int, int] | None = None
-) -> Mapped:
+) -> PendingSfu:
     """The average over windows of `x`, before quantization, for an output of those dims."""
     scale, zero_point = x.array.scale, x.array.zero_point
     assert scale is not None and zero_point is not None
-    layer = Map(node.name, node.op, x.array.name, "", window, "average", 0, counted, zero_point)
-    return Mapped(node, layer, Array("", dims, own_roles=image_roles(dims)), view, (scale,))
+    layer = SfuOp(node.name, node.op, x.array.name, "", window, "average", 0, counted, zero_point)
+    return PendingSfu(node, layer, Array("", dims, own_roles=image_roles(dims)), view, (scale,))
 
 
 def pool_windows(node: Node, x: Quantized, attributes: dict[str, Any]) -> tuple[Window, Dims, View]:
@@ -110,7 +110,7 @@ def _pads(node: Node, x: Quantized, attributes: dict[str, Any]) -> tuple[int, in
 
 def dequantized(node: Node, tensor: Tensor | None) -> Quantized:
     """The 8-bit tensor behind an input that must be dequantized."""
-    if not isinstance(tensor, Real):
+    if not isinstance(tensor, Dequantized):
         raise node.unsupported(f"input must be DequantizeLinear of an 8-bit tensor, not {describe(tensor)}")
     return tensor.quantized
 

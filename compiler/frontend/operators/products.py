@@ -14,7 +14,14 @@ from systolith.compiler.frontend.operators.geometry import Geometry, geometry
 from systolith.compiler.frontend.operators.quantize_linear import activation_parameters, constant, scale_of
 from systolith.compiler.frontend.values.array import Layers
 from systolith.compiler.frontend.values.roles import bind_image, bind_pixels, bind_rows, is_over_pixels
-from systolith.compiler.frontend.values.tensors import DequantizedConstant, Quantized, Real, Sum, Tensor, describe
+from systolith.compiler.frontend.values.tensors import (
+    Dequantized,
+    DequantizedConstant,
+    PendingConv,
+    Quantized,
+    Tensor,
+    describe,
+)
 from systolith.compiler.frontend.values.views import View
 from systolith.compiler.ir.graph import Conv
 
@@ -34,7 +41,7 @@ class Weights:
     scale: NDArray[np.float32]
 
 
-def conv(node: Node, inputs: list[Tensor | None], layers: Layers) -> Sum:
+def conv(node: Node, inputs: list[Tensor | None], layers: Layers) -> PendingConv:
     """Conv between DequantizeLinear and QuantizeLinear."""
     x, weights, bias = (*inputs, None)[:3]
     total = _convolve(node, activation(node, x, 0), dequantized(node, weights, 0), layers)
@@ -49,11 +56,11 @@ def qlinear_conv(node: Node, inputs: list[Tensor | None], layers: Layers) -> Qua
     return _requantized(node, total, scale, zero_point, layers)
 
 
-def matmul(node: Node, inputs: list[Tensor | None], layers: Layers) -> Sum:
+def matmul(node: Node, inputs: list[Tensor | None], layers: Layers) -> PendingConv:
     """MatMul of a dequantized tensor with constant weights, on either side."""
     node.attributes()
     first, second = inputs[:2]
-    if isinstance(first, DequantizedConstant) and isinstance(second, Real):
+    if isinstance(first, DequantizedConstant) and isinstance(second, Dequantized):
         return _multiply_left(node, dequantized(node, first, -2), second.quantized, layers)
     return _multiply(node, activation(node, first, 0), dequantized(node, second, -1), layers)
 
@@ -65,7 +72,7 @@ def qlinear_matmul(node: Node, inputs: list[Tensor | None], layers: Layers) -> Q
     return _requantized(node, _multiply(node, x, weights, layers), scale, zero_point, layers)
 
 
-def gemm(node: Node, inputs: list[Tensor | None], layers: Layers) -> Sum:
+def gemm(node: Node, inputs: list[Tensor | None], layers: Layers) -> PendingConv:
     """Gemm of a dequantized matrix with constant weights."""
     attributes = node.attributes(**GEMM, beta=1.0)
     x, weights, bias = (*inputs, None)[:3]
@@ -94,7 +101,7 @@ def qgemm(node: Node, inputs: list[Tensor | None], layers: Layers) -> Quantized:
     return _requantized(node, total, scale, zero_point, layers)
 
 
-def _convolve(node: Node, x: Quantized, weights: Weights, layers: Layers) -> Sum:
+def _convolve(node: Node, x: Quantized, weights: Weights, layers: Layers) -> PendingConv:
     attributes = node.attributes(**CONV)
     spatial = len(x.shape) - 2
     if spatial not in (1, 2):
@@ -116,7 +123,7 @@ def _convolve(node: Node, x: Quantized, weights: Weights, layers: Layers) -> Sum
     return _sum(node, x, Weights(values, weights.scale), shape, dims, view, layers, groups)
 
 
-def _product(node: Node, x: Quantized, weights: Weights, attributes: dict[str, Any], layers: Layers) -> Sum:
+def _product(node: Node, x: Quantized, weights: Weights, attributes: dict[str, Any], layers: Layers) -> PendingConv:
     """Gemm without its bias: alpha is a factor of the scale, as in ONNX Runtime's QGemm."""
     alpha = np.float32(attributes["alpha"])
     if not np.isfinite(alpha):
@@ -128,7 +135,7 @@ def _product(node: Node, x: Quantized, weights: Weights, attributes: dict[str, A
         return replace(total, x_scale=np.abs(alpha) * total.x_scale)
 
 
-def _multiply_left(node: Node, weights: Weights, x: Quantized, layers: Layers) -> Sum:
+def _multiply_left(node: Node, weights: Weights, x: Quantized, layers: Layers) -> PendingConv:
     """Weights [M, K] times x [..., K, N], as the transposed of the transposed x times the transposed weights."""
     if weights.values.ndim < 2:
         raise node.unsupported(f"weights must be a matrix, not of shape {weights.values.shape}")
@@ -140,7 +147,7 @@ def _multiply_left(node: Node, weights: Weights, x: Quantized, layers: Layers) -
     return replace(total, view=total.view.transpose([*range(extra), *(extra + axis for axis in order)]))
 
 
-def _multiply(node: Node, x: Quantized, weights: Weights, layers: Layers) -> Sum:
+def _multiply(node: Node, x: Quantized, weights: Weights, layers: Layers) -> PendingConv:
     """x [..., K] times weights [K, O], which may have axes of size 1 before."""
     *leading, features, outputs = (1, 1, *weights.values.shape)
     if weights.values.ndim < 2 or set(leading) != {1}:
@@ -161,7 +168,7 @@ def _multiply(node: Node, x: Quantized, weights: Weights, layers: Layers) -> Sum
     return _sum(node, x, Weights(values, weights.scale), Geometry(), dims, view, layers)
 
 
-def _mixed(node: Node, x: Quantized, weights: Weights, extra: int, layers: Layers) -> Sum:
+def _mixed(node: Node, x: Quantized, weights: Weights, extra: int, layers: Layers) -> PendingConv:
     """x [..., K] times weights [K, O] where K is all pixels of an image: of each channel O sums over them."""
     dims, view, kernel = bind_pixels(x, weights.values.shape[1])
     values = weights.values.T.reshape(-1, 1, *kernel)
@@ -182,7 +189,7 @@ def _sum(
     view: View,
     layers: Layers,
     groups: int = 1,
-) -> Sum:
+) -> PendingConv:
     scale = x.array.scale
     assert scale is not None
     count = len(weights.values)
@@ -203,12 +210,12 @@ def _sum(
         groups,
         macs_of=None if array is x.array else weights.values.size * dims[2] * dims[3],
     )
-    return Sum(node, layer, scale, weights.scale, dims, view)
+    return PendingConv(node, layer, scale, weights.scale, dims, view)
 
 
 def activation(node: Node, tensor: Tensor | None, position: int) -> Quantized:
     """The 8-bit tensor behind an input that must be its DequantizeLinear."""
-    if not isinstance(tensor, Real):
+    if not isinstance(tensor, Dequantized):
         raise node.unsupported(f"input {position} must be a dequantized 8-bit tensor, not {describe(tensor)}")
     return tensor.quantized
 
@@ -270,7 +277,7 @@ def _quantized_operands(
     return x, weights, (scale, zero_point), bias
 
 
-def _requantized(node: Node, total: Sum, scale: NDArray, zero_point: NDArray, layers: Layers) -> Quantized:
+def _requantized(node: Node, total: PendingConv, scale: NDArray, zero_point: NDArray, layers: Layers) -> Quantized:
     y_scale, y_zero_point = activation_parameters(node, scale, zero_point)
     return emit(total, y_scale, y_zero_point, zero_point.dtype, node.proto.output[0], layers)
 

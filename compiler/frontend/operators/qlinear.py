@@ -15,17 +15,17 @@ from systolith.compiler.frontend.operators.quantize_linear import activation_par
 from systolith.compiler.frontend.values.array import Layers
 from systolith.compiler.frontend.values.tensors import (
     Constant,
+    Dequantized,
     DequantizedConstant,
     Function,
-    Mapped,
+    PendingConv,
+    PendingSfu,
     Quantized,
-    Real,
-    Sum,
     Tensor,
     describe,
     viewed,
 )
-from systolith.compiler.ir.graph import Map
+from systolith.compiler.ir.graph import SfuOp
 
 __all__ = ["qlinear_average_pool", "qlinear_binary", "qlinear_global_average_pool", "qlinear_unary"]
 
@@ -34,16 +34,16 @@ def qlinear_binary(node: Node, inputs: list[Tensor | None], layers: Layers) -> Q
     """QLinearAdd and QLinearMul; one operand may be a constant."""
     node.attributes()
     a, b = _operand(node, inputs, 0, "A"), _operand(node, inputs, 3, "B")
-    if isinstance(a, Real) and isinstance(b, Real):
+    if isinstance(a, Dequantized) and isinstance(b, Dequantized):
         return _finished(node, combined(node, a, b, layers), inputs[6:], "C", layers)
-    variable, fixed = (a, b) if isinstance(a, Real) else (b, a)
-    if not isinstance(variable, Real):
+    variable, fixed = (a, b) if isinstance(a, Dequantized) else (b, a)
+    if not isinstance(variable, Dequantized):
         raise node.unsupported("inputs 'A' and 'B' must not both be constants")
     if np.prod(fixed.shape) == 1 and len(fixed.shape) <= len(variable.shape):
         return _table(node, variable.quantized, 0 if variable is a else 3, inputs, inputs[6:], "C", layers)
     proto = helper.make_node(node.op.removeprefix("QLinear"), ["A", "B"], list(node.proto.output), node.name)
     total = elementwise(Node(proto, node.where, node.opset, node.notes), [a, b], layers)
-    assert isinstance(total, Sum | Mapped | Function)
+    assert isinstance(total, PendingConv | PendingSfu | Function)
     return _finished(node, total, inputs[6:], "C", layers)
 
 
@@ -51,7 +51,7 @@ def qlinear_unary(node: Node, inputs: list[Tensor | None], layers: Layers) -> Qu
     """QLinearSigmoid and QLinearLeakyRelu."""
     node.attributes(**({"alpha": 0.01} if node.op == "QLinearLeakyRelu" else {}))
     x = _operand(node, inputs, 0, "X")
-    if not isinstance(x, Real):
+    if not isinstance(x, Dequantized):
         raise node.unsupported("input 'X' must not be a constant")
     if None in (*inputs, *(None,) * 5)[:5]:
         raise node.error("all zero points must be there: without one ONNX Runtime ends the process")
@@ -73,7 +73,7 @@ def _pool(node: Node, inputs: list[Tensor | None], known: dict[str, Any], layers
     """The pool without its scales, between the Transposes that bring channels to the front and back."""
     attributes = node.attributes(**known, channels_last=0)
     x = _operand(node, inputs, 0, "X")
-    if not isinstance(x, Real):
+    if not isinstance(x, Dequantized):
         raise node.unsupported("input 'X' must not be a constant")
     rank = len(x.shape)
     last = attributes.pop("channels_last")
@@ -89,7 +89,7 @@ def _pool(node: Node, inputs: list[Tensor | None], known: dict[str, Any], layers
     return Quantized(y.array, y.view.transpose([0, *range(2, rank), 1]), y.dtype) if last else y
 
 
-def _operand(node: Node, inputs: list[Tensor | None], position: int, name: str) -> Real | DequantizedConstant:
+def _operand(node: Node, inputs: list[Tensor | None], position: int, name: str) -> Dequantized | DequantizedConstant:
     """The input at `position`, which scale and zero point follow."""
     x = inputs[position] if position < len(inputs) else None
     scale, zero_point = _parameters(node, inputs[position + 1 :], name, x)
@@ -100,7 +100,7 @@ def _operand(node: Node, inputs: list[Tensor | None], position: int, name: str) 
     if zero_point.dtype != x.dtype:
         raise node.error(f"input '{name}_zero_point' must be {x.dtype} as '{name}' is, not {zero_point.dtype}")
     x.array.agree(node, *activation_parameters(node, scale, zero_point))
-    return Real(x)
+    return Dequantized(x)
 
 
 def _parameters(node: Node, inputs: list[Tensor | None], name: str, x: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +114,7 @@ def _parameters(node: Node, inputs: list[Tensor | None], name: str, x: Tensor | 
 
 
 def _finished(
-    node: Node, x: Sum | Mapped | Function, inputs: list[Tensor | None], name: str, layers: Layers
+    node: Node, x: PendingConv | PendingSfu | Function, inputs: list[Tensor | None], name: str, layers: Layers
 ) -> Quantized:
     """The layer, with scale and zero point at the start of `inputs`."""
     scale, zero_point = _parameters(node, inputs, name, None)
@@ -136,5 +136,5 @@ def _table(
     constants = [y.values if isinstance(y, Constant) else None for y in inputs]
     table = node_table(node, x, position, constants)
     array = x.array.same(node.proto.output[0], zero_point.dtype, y_scale, y_zero_point)
-    layers.append((Map(node.name, node.op, x.array.name, array.name, table=table), array))
+    layers.append((SfuOp(node.name, node.op, x.array.name, array.name, table=table), array))
     return Quantized(array, x.view, zero_point.dtype)

@@ -9,14 +9,14 @@ from systolith.compiler.frontend.model.node import Node
 from systolith.compiler.frontend.values.array import Layers, shift
 from systolith.compiler.frontend.values.tensors import (
     Constant,
+    Dequantized,
     DequantizedConstant,
     FloatInput,
     Function,
-    Joined,
-    Mapped,
+    PendingConcat,
+    PendingConv,
+    PendingSfu,
     Quantized,
-    Real,
-    Sum,
     Tensor,
     describe,
 )
@@ -46,15 +46,15 @@ def quantize(node: Node, inputs: list[Tensor | None], layers: Layers) -> Tensor:
         return _quantize_constant(node, real, scale, zero_point, values["axis"])
     scalar_scale, scalar_zero_point = activation_parameters(node, scale, zero_point)
     dtype = zero_point.dtype
-    if isinstance(x, Sum | Mapped | Function):
+    if isinstance(x, PendingConv | PendingSfu | Function):
         return emit(x, scalar_scale, scalar_zero_point, dtype, node.proto.output[0], layers)
-    if isinstance(x, Joined):
+    if isinstance(x, PendingConcat):
         return join(x, scalar_scale, scalar_zero_point, dtype, node.proto.output[0], layers)
     if isinstance(x, FloatInput):
         x.array.dtype = x.array.dtype or dtype
         x.array.agree(node, scalar_scale, scalar_zero_point)
         return Quantized(x.array, x.view, dtype)
-    if isinstance(x, Real):
+    if isinstance(x, Dequantized):
         return requantized(node, x.quantized, scalar_scale, scalar_zero_point, dtype, node.proto.output[0], layers)
     raise node.error(f"input 'x' must be float32, not {describe(x)}")
 
@@ -80,7 +80,7 @@ def dequantize(node: Node, inputs: list[Tensor | None]) -> Tensor:
     if zero_point.dtype != x.dtype:
         raise node.error(f"input 'x_zero_point' must be {x.dtype} as the input is, not {zero_point.dtype}")
     x.array.agree(node, *activation_parameters(node, scale, zero_point))
-    return Real(x)
+    return Dequantized(x)
 
 
 def constant(node: Node, tensor: Tensor | None, name: str) -> NDArray:

@@ -6,7 +6,7 @@ from systolith.compiler.frontend.operators.quantize_linear import integers
 from systolith.compiler.frontend.values.array import Layers, image_roles
 from systolith.compiler.frontend.values.images import quantized_part, rebased, same_kind
 from systolith.compiler.frontend.values.roles import restride
-from systolith.compiler.frontend.values.tensors import Mapped, Quantized, Tensor
+from systolith.compiler.frontend.values.tensors import PendingSfu, Quantized, Tensor
 from systolith.compiler.frontend.values.views import Atom, View, merge
 from systolith.compiler.ir.graph import Window
 
@@ -15,7 +15,7 @@ __all__ = ["reduce_max", "reduce_mean"]
 HEIGHT, WIDTH = 2, 3
 
 
-def reduce_mean(node: Node, inputs: list[Tensor | None]) -> Mapped:
+def reduce_mean(node: Node, inputs: list[Tensor | None]) -> PendingSfu:
     """ReduceMean of a dequantized tensor, before its QuantizeLinear."""
     x = dequantized(node, inputs[0])
     return average(node, x, *_reduced(node, x, inputs))

@@ -15,7 +15,7 @@ from systolith.compiler.frontend.operators.quantize_linear import constant, inte
 from systolith.compiler.frontend.values.array import Layers
 from systolith.compiler.frontend.values.images import Image, images, quantized_part, same_kind
 from systolith.compiler.frontend.values.tensors import Quantized, Tensor
-from systolith.compiler.ir.graph import Dims, Inside, Map, Window
+from systolith.compiler.ir.graph import Dims, Inside, SfuOp, Window
 
 __all__ = ["resize"]
 
@@ -195,12 +195,12 @@ def _stage(
     if copies == (1, 1):
         if window.is_plain:
             return image
-        whole = image.makes(layers, Map(node.name, node.op, image.array.name, name, window), name, part)
+        whole = image.makes(layers, SfuOp(node.name, node.op, image.array.name, name, window), name, part)
         return Image(whole, part, image.order)
     dims = part[0], part[1], part[2] * copies[0], part[3] * copies[1]
     whole, label = image.array.moved(name, dims), name.replace(node.proto.output[0], node.name, 1)
     for y, x in product(range(copies[0]), range(copies[1])):
         lies = Inside(name, top=y, left=x, step_y=copies[0], step_x=copies[1])
         array = whole.part(f"{name}:{y}:{x}", part, lies)
-        layers.append((Map(f"{label}:{y}:{x}", node.op, image.array.name, array.name, window), array))
+        layers.append((SfuOp(f"{label}:{y}:{x}", node.op, image.array.name, array.name, window), array))
     return Image(Quantized(whole, image.view(dims), image.x.dtype), dims, image.order)

@@ -9,7 +9,7 @@ from systolith.compiler.frontend.values.array import Layers
 from systolith.compiler.frontend.values.images import Image, images, quantized_part, same_kind
 from systolith.compiler.frontend.values.tensors import Quantized, Tensor
 from systolith.compiler.frontend.values.views import View
-from systolith.compiler.ir.graph import Inside, Map, Select, Window
+from systolith.compiler.ir.graph import Inside, Select, SfuOp, Window
 
 __all__ = ["gather", "slice_", "split"]
 
@@ -118,7 +118,7 @@ def _taken(
         else:
             window = _window(node, image, wanted)
             dims = (*image.dims[:2], *window.output_size(*image.dims[2:]))
-            y = image.makes(layers, Map(called, node.op, image.array.name, made, window), made, dims)
+            y = image.makes(layers, SfuOp(called, node.op, image.array.name, made, window), made, dims)
         image = Image(y, _dims(y), image.order)
         if last:
             break

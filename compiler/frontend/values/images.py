@@ -6,7 +6,7 @@ from itertools import permutations
 
 from systolith.compiler.frontend.model.node import Node
 from systolith.compiler.frontend.values.array import Array, Layers, Roles, image_roles
-from systolith.compiler.frontend.values.tensors import Quantized, Real, Tensor, describe
+from systolith.compiler.frontend.values.tensors import Dequantized, Quantized, Tensor, describe
 from systolith.compiler.frontend.values.views import Atom, View, merge, split, strided
 from systolith.compiler.ir.graph import Dims, Inside, Layer
 
@@ -95,16 +95,16 @@ def rebased(node: Node, x: Quantized) -> tuple[Dims, View]:
 def quantized_part(node: Node, tensor: Tensor | None) -> Quantized:
     """The 8-bit tensor of an input that is one, or its DequantizeLinear."""
     match tensor:
-        case Real():
+        case Dequantized():
             return tensor.quantized
         case Quantized():
             return tensor
     raise node.unsupported(f"input must be an 8-bit tensor or its DequantizeLinear, not {describe(tensor)}")
 
 
-def same_kind(tensor: Tensor | None, result: Quantized) -> Quantized | Real:
+def same_kind(tensor: Tensor | None, result: Quantized) -> Quantized | Dequantized:
     """The result for an input: dequantized if that one is."""
-    return Real(result) if isinstance(tensor, Real) else result
+    return Dequantized(result) if isinstance(tensor, Dequantized) else result
 
 
 def roles_of(node: Node, x: Quantized) -> Roles:

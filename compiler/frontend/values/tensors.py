@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 from systolith.compiler.frontend.model.node import Node
 from systolith.compiler.frontend.values.array import Array
 from systolith.compiler.frontend.values.views import View
-from systolith.compiler.ir.graph import Conv, Dims, Map
+from systolith.compiler.ir.graph import Conv, Dims, SfuOp
 
 __all__ = [
+    "ConcatPart",
     "Constant",
+    "Dequantized",
     "DequantizedConstant",
     "FloatInput",
     "Function",
-    "Joined",
-    "Mapped",
-    "Part",
     "Pending",
+    "PendingConcat",
+    "PendingConv",
+    "PendingSfu",
     "Quantized",
-    "Real",
-    "Sum",
     "Tensor",
     "describe",
     "viewed",
@@ -95,7 +95,7 @@ class Quantized:
 
 
 @dataclass(frozen=True, eq=False)
-class Real:
+class Dequantized:
     """A quantized tensor behind its DequantizeLinear."""
 
     quantized: Quantized
@@ -110,7 +110,7 @@ class Real:
 
 
 @dataclass(frozen=True)
-class Part:
+class ConcatPart:
     """One of the convolutions that a layer consists of: the taps of the kernel (rows, columns; -1: zeros), pads, dims,
     and the place of its output in the layer's: top, left, and steps."""
 
@@ -121,7 +121,7 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Sum:
+class PendingConv:
     """The real result of a layer, before its QuantizeLinear.
 
     `layer` lacks `output`, `scale` and its clamp. 1 in the accumulator is x_scale * w_scale (one, or one for each
@@ -141,7 +141,7 @@ class Sum:
     has_bias: bool = False
     low: np.float32 | None = None
     high: np.float32 | None = None
-    parts: tuple[Part, ...] = ()
+    parts: tuple[ConcatPart, ...] = ()
     rounding: NDArray[np.float64] | None = None
     constant: NDArray[np.float64] | None = None
     unrounded: NDArray[np.float32] | None = None
@@ -158,7 +158,7 @@ class Sum:
 
 
 @dataclass(frozen=True, eq=False)
-class Mapped:
+class PendingSfu:
     """The real result of a pool, or of two tensors added or multiplied, before its QuantizeLinear.
 
     `layer` lacks its output, second operand, scales and clamp; `scales` are of its input and, if it has one, of its
@@ -166,7 +166,7 @@ class Mapped:
     """
 
     node: Node
-    layer: Map
+    layer: SfuOp
     array: Array
     view: View
     scales: tuple[np.float32, ...]
@@ -193,8 +193,8 @@ class Function:
     """
 
     node: Node
-    leaf: Real
-    arguments: "tuple[Function | Real | NDArray | None, ...]"
+    leaf: Dequantized
+    arguments: "tuple[Function | Dequantized | NDArray | None, ...]"
     view: View
 
     def __post_init__(self):
@@ -212,7 +212,7 @@ class Function:
 
 
 @dataclass(frozen=True, eq=False)
-class Joined:
+class PendingConcat:
     """Dequantized tensors of different scales, joined along `axis` of (batch, channels, height, width) once their
     QuantizeLinear says with which scale. `dims` and `view` are the result's."""
 
@@ -227,16 +227,16 @@ class Joined:
         return self.view.shape
 
 
-Pending = Sum | Mapped | Function | Joined
+Pending = PendingConv | PendingSfu | Function | PendingConcat
 """What waits for its QuantizeLinear."""
-Tensor = Constant | DequantizedConstant | FloatInput | Quantized | Real | Pending
-Viewed = FloatInput | Quantized | Real | Pending
+Tensor = Constant | DequantizedConstant | FloatInput | Quantized | Dequantized | Pending
+Viewed = FloatInput | Quantized | Dequantized | Pending
 
 
 def viewed(tensor: Viewed, view: View) -> Viewed:
     """The tensor with another view of the same elements."""
-    if isinstance(tensor, Real):
-        return Real(replace(tensor.quantized, view=view))
+    if isinstance(tensor, Dequantized):
+        return Dequantized(replace(tensor.quantized, view=view))
     return replace(tensor, view=view)
 
 
@@ -249,13 +249,13 @@ def describe(tensor: Tensor | None) -> str:
             return f"a {tensor.values.dtype} constant"
         case DequantizedConstant():
             return f"a dequantized {tensor.values.dtype} constant"
-        case Joined():
+        case PendingConcat():
             return f"the result of {tensor.node.op} '{tensor.node.name}' without a QuantizeLinear"
         case FloatInput():
             return f"network input '{tensor.array.name}' of float32"
         case Quantized():
             return f"a tensor of {tensor.dtype}"
-        case Real():
+        case Dequantized():
             return "a dequantized tensor"
-        case Sum() | Mapped() | Function():
+        case PendingConv() | PendingSfu() | Function():
             return f"the float32 result of {tensor.node.op} '{tensor.node.name}' without a QuantizeLinear"

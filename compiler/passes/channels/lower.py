@@ -8,14 +8,14 @@ order of their input. Where that is not enough, a selection convolution (weights
 from collections import defaultdict
 from dataclasses import replace
 
-from systolith.compiler.ir.graph import Concat, Conv, Graph, Inside, Layer, Map, Select
+from systolith.compiler.ir.graph import Concat, Conv, Graph, Inside, Layer, Select, SfuOp
 from systolith.compiler.jobs.array import touched_blocks
 from systolith.compiler.layout.layout import blocks_of
 from systolith.compiler.passes.channels.builder import Physical
 from systolith.compiler.passes.channels.nest_concats import nest_concatenations
 from systolith.compiler.passes.channels.orders import (
     NOTHING,
-    Order,
+    ChannelOrder,
     by_groups,
     chosen,
     dense,
@@ -33,7 +33,7 @@ __all__ = ["lower"]
 
 
 def lower(graph: Graph, config: Config) -> Graph:
-    """The graph with `Conv` and `Map` alone, and with parts that begin with a block of channels."""
+    """The graph with `Conv` and `SfuOp` alone, and with parts that begin with a block of channels."""
     return _Lowering(nest_concatenations(graph), config.array).run()
 
 
@@ -60,7 +60,7 @@ class _Lowering:
             match layer:
                 case Conv():
                     self._conv(layer)
-                case Map():
+                case SfuOp():
                     self._map(layer)
                 case Concat():
                     self._concat(layer)
@@ -90,7 +90,7 @@ class _Lowering:
             layer = replace(layer, add=replace(layer.add, operand=self.made.in_order(layer.add.operand, target)))
         self._write(layer, target)
 
-    def _groups(self, layer: Conv, target: Order) -> tuple[Conv, Order]:
+    def _groups(self, layer: Conv, target: ChannelOrder) -> tuple[Conv, ChannelOrder]:
         """A convolution with groups, and the order it writes. Groups need the logical order on both sides; any other
         takes zeros between the groups, or selections before or after, whichever has fewer K tiles."""
         source, logical = self.orders[layer.input], identity(len(layer.weights))
@@ -106,7 +106,7 @@ class _Lowering:
             return dense(self.graph, layer), target
         return replace(layer, input=self.made.in_order(layer.input, identity(channels))), logical
 
-    def _map(self, layer: Map) -> None:
+    def _map(self, layer: SfuOp) -> None:
         second = layer.multiply or layer.add
         x = self._compact(layer.input, layer.output)
         if second is None:
@@ -123,7 +123,7 @@ class _Lowering:
 
     def _concat(self, layer: Concat) -> None:
         starts, orders, offset, logical = [], [], [0, 0, 0, 0], 0
-        whole: Order = ()
+        whole: ChannelOrder = ()
         for index, name in enumerate(layer.inputs):
             order = self._order_of_part(layer, index)
             starts.append(tuple(offset))
@@ -157,12 +157,12 @@ class _Lowering:
 
     # Orders
 
-    def _preferred(self, layer: Conv) -> Order:
+    def _preferred(self, layer: Conv) -> ChannelOrder:
         """The order to write: that of a value it is combined with, or what the readers wish for."""
         if layer.add:
             return self.orders[layer.add.operand]
         for reader in self.readers[layer.output]:
-            if isinstance(reader, Map):
+            if isinstance(reader, SfuOp):
                 others = [self.orders[name] for name in reader.inputs if name in self.orders]
                 if others and not is_sparse(others[0], self.array):
                     return others[0]
@@ -177,7 +177,7 @@ class _Lowering:
         fits = sorted(c for c in wish if c != NOTHING) == list(range(channels)) and not is_sparse(wish, self.array)
         return self.made.in_order(name, wish if fits else identity(channels))
 
-    def _order_of_part(self, layer: Concat, index: int) -> Order:
+    def _order_of_part(self, layer: Concat, index: int) -> ChannelOrder:
         """The order that an input of a concatenation has in it: its own where that ends with a block."""
         order = self.orders[layer.inputs[index]]
         if layer.axis != 1:
@@ -200,13 +200,13 @@ class _Lowering:
         self._find(inside.whole)
         self.made.add(name, self._order_inside(name, inside), inside)
 
-    def _order_inside(self, name: str, inside: Inside) -> Order:
+    def _order_inside(self, name: str, inside: Inside) -> ChannelOrder:
         """The order of a value that the front end placed inside another: the same channels."""
         if inside.channel or self._channels(name) != self._channels(inside.whole):
             raise SystolithError(f"Tensor '{name}' must have all channels of '{inside.whole}'")
         return self.orders[inside.whole]
 
-    def _write(self, layer: Conv | Map, order: Order) -> None:
+    def _write(self, layer: Conv | SfuOp, order: ChannelOrder) -> None:
         """Append a layer that makes a value in an order; one that belongs inside another gets that one's order."""
         inside = self.graph.values[layer.output].inside
         if inside is None:
@@ -224,13 +224,13 @@ class _Lowering:
             self.made.layers.append(replace(layer, output=between))
             self.made.move(between, layer.output)
 
-    def _make_whole(self, name: str, order: Order) -> None:
+    def _make_whole(self, name: str, order: ChannelOrder) -> None:
         inside = self.graph.values[name].inside
         if inside is not None:
             self._make_whole(inside.whole, order)
         self.made.add(name, order, inside)
 
-    def _place(self, name: str, order: Order, inside: Inside) -> None:
+    def _place(self, name: str, order: ChannelOrder, inside: Inside) -> None:
         """Have a part written where it belongs: by what makes it, or by a copy if that has another place already."""
         value = self.made.values[name]
         if self.orders[name] == order and value.inside is None and name not in self.ports:

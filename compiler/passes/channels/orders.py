@@ -11,35 +11,35 @@ import numpy as np
 from systolith.compiler.ir.graph import Conv, Graph, Value
 from systolith.compiler.layout.layout import blocks_of
 
-__all__ = ["NOTHING", "Order", "by_groups", "chosen", "dense", "identity", "is_sparse", "padded", "selection",
+__all__ = ["NOTHING", "ChannelOrder", "by_groups", "chosen", "dense", "identity", "is_sparse", "padded", "selection",
            "with_order"]  # fmt: skip
 
 NOTHING = -1
-Order = tuple[int, ...]
+ChannelOrder = tuple[int, ...]
 
 
-def identity(channels: int) -> Order:
+def identity(channels: int) -> ChannelOrder:
     """Every channel in its place."""
     return tuple(range(channels))
 
 
-def padded(order: Order, array: int) -> Order:
+def padded(order: ChannelOrder, array: int) -> ChannelOrder:
     """The order up to the end of its last block."""
     return order + (NOTHING,) * (-len(order) % array)
 
 
-def is_sparse(order: Order, array: int) -> bool:
+def is_sparse(order: ChannelOrder, array: int) -> bool:
     """Whether half as many blocks, or fewer, could hold the channels."""
     return blocks_of(len(order), array) >= 2 * blocks_of(sum(c != NOTHING for c in order), array)
 
 
-def chosen(order: Order, channels: Sequence[int]) -> Order:
+def chosen(order: ChannelOrder, channels: Sequence[int]) -> ChannelOrder:
     """The order by new numbers: logical channel channels[c] is c now, and those not among them are NOTHING."""
     numbers = {channel: number for number, channel in enumerate(channels)}
     return tuple(numbers.get(channel, NOTHING) for channel in order)
 
 
-def by_groups(order: Order, each: int) -> Order:
+def by_groups(order: ChannelOrder, each: int) -> ChannelOrder:
     """Order of the outputs of a convolution with a group for each channel and `each` outputs a group."""
     return tuple(c if c == NOTHING else c * each + k for c in order for k in range(each))
 
@@ -54,7 +54,7 @@ def dense(graph: Graph, layer: Conv) -> Conv:
     return replace(layer, weights=weights, groups=1, macs_of=_macs(graph, layer))
 
 
-def with_order(graph: Graph, layer: Conv, source: Order, target: Order) -> Conv:
+def with_order(graph: Graph, layer: Conv, source: ChannelOrder, target: ChannelOrder) -> Conv:
     """The layer with input channels as in `source` and output channels as in `target`.
 
     One group, or a group for each physical input channel (`target` is `by_groups(source, ...)` then).
@@ -70,7 +70,7 @@ def with_order(graph: Graph, layer: Conv, source: Order, target: Order) -> Conv:
     return replace(layer, weights=weights, bias=bias, scale=scale, groups=groups, macs_of=macs)
 
 
-def selection(name: str, source: Value, output: str, order: Order, wanted: Order) -> Conv:
+def selection(name: str, source: Value, output: str, order: ChannelOrder, wanted: ChannelOrder) -> Conv:
     """A convolution that brings the channels of `source`, which are in `order`, into the order `wanted`; exact."""
     place = {channel: number for number, channel in enumerate(order)}
     weights = np.zeros((len(wanted), len(order), 1, 1), np.int8)

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from systolith.compiler.ir.graph import Concat, Conv, Graph, Map, Select
-from systolith.compiler.passes.channels.orders import NOTHING, Order, identity, padded
+from systolith.compiler.ir.graph import Concat, Conv, Graph, Select, SfuOp
+from systolith.compiler.passes.channels.orders import NOTHING, ChannelOrder, identity, padded
 
 __all__ = ["Wishes", "wishes"]
 
@@ -21,10 +21,10 @@ class Wishes:
     convolution with groups, which would be much larger with another one.
     """
 
-    orders: dict[str, Order] = field(default_factory=dict)
+    orders: dict[str, ChannelOrder] = field(default_factory=dict)
     firm: set[str] = field(default_factory=set)
 
-    def add(self, name: str, order: Order, firm: bool) -> None:
+    def add(self, name: str, order: ChannelOrder, firm: bool) -> None:
         """A reader's wish; the first one counts."""
         if name not in self.orders:
             self.orders[name] = order
@@ -43,7 +43,7 @@ def wishes(graph: Graph, array: int) -> Wishes:
     wish = Wishes()
     for port in graph.outputs:
         wish.add(port.value, identity(graph.values[port.value].dims[1]), firm=True)
-    parts: dict[str, list[Order]] = defaultdict(list)
+    parts: dict[str, list[ChannelOrder]] = defaultdict(list)
     for layer in reversed(graph.layers):
         name = layer.output
         inside = graph.values[name].inside
@@ -64,14 +64,14 @@ def wishes(graph: Graph, array: int) -> Wishes:
                     order = identity(graph.values[other].dims[1])
                     last = index == len(layer.inputs) - 1
                     wish.add(other, order if last else padded(order, array), firm=False)
-            case Map() | Concat():
+            case SfuOp() | Concat():
                 wish.hand_on(name, layer.inputs)
             case Select():
                 _note_part(graph, layer, wish.orders.get(name), parts)
     return wish
 
 
-def _note_part(graph: Graph, layer: Select, order: Order | None, parts: dict[str, list[Order]]) -> None:
+def _note_part(graph: Graph, layer: Select, order: ChannelOrder | None, parts: dict[str, list[ChannelOrder]]) -> None:
     """What a selection would have its input begin a block with; a shuffle for indifferent readers has no wish."""
     _, channels, _, _ = graph.values[layer.input].dims
     if order is None and len(layer.channels) < channels:
@@ -80,9 +80,9 @@ def _note_part(graph: Graph, layer: Select, order: Order | None, parts: dict[str
         parts[layer.input].append(tuple(c if c == NOTHING else layer.channels[c] for c in order))
 
 
-def _wish_for_parts(graph: Graph, name: str, wish: Wishes, parts: list[Order], array: int) -> None:
+def _wish_for_parts(graph: Graph, name: str, wish: Wishes, parts: list[ChannelOrder], array: int) -> None:
     """A wish for the parts of a value that selections read, one after the other, each from the start of a block."""
-    order: Order = ()
+    order: ChannelOrder = ()
     for part in parts:
         order = padded(order, array) + part
     taken = [channel for channel in order if channel != NOTHING]

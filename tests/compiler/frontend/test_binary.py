@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir.graph import Add, Map, Multiply
+from systolith.compiler.ir.graph import Add, Multiply, SfuOp
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.numerics import add_constants
 from systolith.sim.reference import reference
@@ -63,7 +63,7 @@ def test_addition_is_a_map():
     """Requantization is the identity; each tensor keeps its own zero point until it is added."""
     graph = agree(pair("Add", [(1, 3, 4, 5), (1, 3, 1, 1)]), RNG)
     (layer,) = graph.layers
-    assert isinstance(layer, Map)
+    assert isinstance(layer, SfuOp)
     assert (layer.input, layer.x_scale, layer.y_scale, layer.zero_point) == ("x0", 1.0, 1.0, 0)
     constants = add_constants(np.float32(0.1), np.float32(0.2), np.float32(0.3))
     assert layer.add == Add("x1", (1 - 128, 2 - 128), constants, 3 - 128)
@@ -73,7 +73,7 @@ def test_addition_is_a_map():
 def test_the_whole_tensor_comes_first():
     """b - a with a the whole one: a is the input, subtracted."""
     (layer,) = agree(pair("Sub", [(1, 3, 1, 1), (1, 3, 4, 5)]), RNG).layers
-    assert isinstance(layer, Map)
+    assert isinstance(layer, SfuOp)
     assert layer.add
     assert (layer.input, layer.add.operand) == ("x1", "x0")
     first, second, shift = add_constants(np.float32(0.2), np.float32(0.1), np.float32(0.3))
@@ -82,7 +82,7 @@ def test_the_whole_tensor_comes_first():
 
 def test_multiplication_is_a_map():
     (layer,) = agree(pair("Mul", [(2, 3, 4, 5), (2, 3, 4, 5)], (0.1, 0.2, 3)), RNG).layers
-    assert isinstance(layer, Map)
+    assert isinstance(layer, SfuOp)
     assert layer.multiply == Multiply("x1", (1 - 128, 2 - 128))
     assert (layer.x_scale, layer.y_scale) == (np.float32(0.1) * np.float32(0.2), 3)
 
@@ -91,7 +91,7 @@ def test_multiplication_is_a_map():
     (None, (-128, 127)), (("Relu",), (-28, 127)), (("Clip", -1.0, 2.0), (-31, -21))])  # fmt: skip
 def test_limits(tail, limits):
     (layer,) = agree(pair("Add", [(1, 3, 4, 5)] * 2, zeros=(1, 2, 100), tail=tail), RNG).layers
-    assert isinstance(layer, Map)
+    assert isinstance(layer, SfuOp)
     assert layer.add
     assert (layer.add.low, layer.add.high) == limits
 
@@ -185,7 +185,7 @@ def test_squeeze_and_excite():
     y = writer.node("Mul", [writer.dequantize(s, 1 / 256, np.uint8(0)), x])
     graph = agree(finish(writer, y, 0.02, np.uint8(100)), RNG)
     assert [layer.op for layer in graph.layers] == ["GlobalAveragePool", "MatMul", "Sigmoid", "Mul"]
-    assert isinstance(graph.layers[-1], Map)
+    assert isinstance(graph.layers[-1], SfuOp)
     assert graph.layers[-1].input == "x"
 
 

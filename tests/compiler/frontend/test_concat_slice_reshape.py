@@ -8,7 +8,7 @@ import pytest
 from onnx import helper
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir.graph import Concat, Conv, Map, Select
+from systolith.compiler.ir.graph import Concat, Conv, Select, SfuOp
 from systolith.errors import SystolithError, UnsupportedError
 from systolith.sim.stimulus.model_writer import ModelWriter
 from tests.support.seeds import each_seed, many
@@ -35,7 +35,7 @@ def test_concat_of_a_tensor_with_itself():
     writer = ModelWriter()
     x = image(writer, 1, 3, 4, 4, scale=0.03)
     graph = same(finish(writer, writer.node("Concat", [x, x, x], axis=1), 4))
-    assert [type(layer) for layer in graph.layers] == [Concat, Map]
+    assert [type(layer) for layer in graph.layers] == [Concat, SfuOp]
     assert graph.layers[0].inputs == ("x",) * 3
 
 
@@ -101,10 +101,11 @@ def test_concat_refusals():
 
 
 @pytest.mark.parametrize(("starts", "ends", "axes", "steps", "kinds"), [
-    ([1], [3], [1], None, [Select]), ([0], [9], [1], [2], [Select]), ([1, 2], [5, 7], [2, 3], None, [Map]),
-    ([-4], [2**62], [2], [3], [Map]), ([1, 0, 1], [3, 4, 6], [1, 2, 3], [1, 2, 2], [Select, Map]),
-    ([1], [2], [0], None, [Map]), ([1, 1], [3, 2], [0, 1], None, [Select]), ([0, 0], [2**31, 2**31], None, None, [Map]),
-    ([-1, -3], [9, -1], [0, 3], None, [Map])])  # fmt: skip
+    ([1], [3], [1], None, [Select]), ([0], [9], [1], [2], [Select]), ([1, 2], [5, 7], [2, 3], None, [SfuOp]),
+    ([-4], [2**62], [2], [3], [SfuOp]), ([1, 0, 1], [3, 4, 6], [1, 2, 3], [1, 2, 2], [Select, SfuOp]),
+    ([1], [2], [0], None, [SfuOp]), ([1, 1], [3, 2], [0, 1], None, [Select]),
+    ([0, 0], [2**31, 2**31], None, None, [SfuOp]),
+    ([-1, -3], [9, -1], [0, 3], None, [SfuOp])])  # fmt: skip
 @pytest.mark.parametrize("integers", [False, True])
 def test_slice(starts, ends, axes, steps, kinds, integers):
     writer = ModelWriter()
@@ -238,7 +239,7 @@ def test_shuffles_that_cancel():
     writer = ModelWriter()
     y = shuffled(writer, shuffled(writer, image(writer, 1, 12, 4, 5), 3, 1, 12, 4, 5), 4, 1, 12, 4, 5)
     graph = same(finish(writer, y, 4))
-    assert [type(layer) for layer in graph.layers] == [Map]
+    assert [type(layer) for layer in graph.layers] == [SfuOp]
 
 
 def test_shuffle_between_convolutions_and_before_a_flatten():
@@ -303,7 +304,7 @@ def test_an_input_that_is_an_output():
     writer.output(
         writer.quantize(writer.node("Conv", [x, weights(writer, 8, 3, 3, 3)]), 0.5, ZERO), np.uint8, list("efgh")
     )
-    assert [type(layer) for layer in same(writer.model()).layers] == [Conv, Map]
+    assert [type(layer) for layer in same(writer.model()).layers] == [Conv, SfuOp]
 
 
 def test_nodes_in_any_order():

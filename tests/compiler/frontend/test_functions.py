@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir.graph import Map
+from systolith.compiler.ir.graph import SfuOp
 from systolith.errors import UnsupportedError
 from systolith.sim.stimulus.model_writer import ModelWriter
 from tests.support.against_onnxruntime import agree, finish, output, value
@@ -82,7 +82,7 @@ def test_functions(name, types):
     y = FUNCTIONS[name](writer, x)
     graph = agree(finish(writer, y, RNG.uniform(0.005, 0.05), value(RNG, dtypes[1])), RNG)
     (layer,) = graph.layers
-    assert isinstance(layer, Map)
+    assert isinstance(layer, SfuOp)
     assert layer.table is not None
     assert layer.table.dtype == np.int8
 
@@ -116,7 +116,7 @@ def test_functions_quantized_on_the_way(name):
     """One table: what is quantized between is a function of the same tensor, and needs no layer if nothing else reads
     it. Bit-equal to ONNX Runtime, because it fills the table from the same nodes."""
     (layer,) = agree(function_of(ROUNDED[name], 3, (0.01, -20)), RNG).layers
-    assert isinstance(layer, Map)
+    assert isinstance(layer, SfuOp)
     assert layer.multiply is None
     assert layer.table is not None
 
@@ -174,7 +174,7 @@ def test_relu_that_the_zero_point_absorbs_is_no_layer():
     (op("Relu"), (3, 127)), (op("Clip", -0.5, 2.0), (-2, 23)), (op("Min", 0.7), (-128, 10))])  # fmt: skip
 def test_limits_need_no_table(function, limits):
     (layer,) = agree(function_of(function, 3, (0.1, 3)), RNG).layers
-    assert isinstance(layer, Map)
+    assert isinstance(layer, SfuOp)
     assert layer.table is None
     assert (layer.low, layer.high) == limits
 
@@ -220,7 +220,7 @@ def test_quantized_functions(name, attributes, dtype):
     constants = [np.float32(0.04), value(RNG, dtype), np.float32(0.01), value(RNG, dtype)]
     y = writer.node(name, [x, *map(writer.constant, constants)], domain="com.microsoft", **attributes)
     (layer,) = agree(output(writer, y, dtype), RNG).layers
-    assert isinstance(layer, Map)
+    assert isinstance(layer, SfuOp)
     assert layer.table is not None
 
 
@@ -239,7 +239,7 @@ def test_quantized_operators_with_a_constant(name, first):
         inputs[3] = writer.constant(np.uint8(200))
     y = writer.node(name, inputs, domain="com.microsoft")
     (layer,) = agree(output(writer, y, np.dtype(np.uint8)), RNG).layers
-    assert isinstance(layer, Map)
+    assert isinstance(layer, SfuOp)
     assert layer.table is not None
 
 

@@ -9,7 +9,7 @@ from onnx import helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir.graph import Concat, Conv, Graph, Map
+from systolith.compiler.ir.graph import Concat, Conv, Graph, SfuOp
 from systolith.sim.golden import golden
 from systolith.sim.reference import reference
 from systolith.sim.stimulus.model_writer import ModelWriter
@@ -193,7 +193,7 @@ def test_tflite():
     writer.output(writer.node("Transpose", [writer.quantize(z, 0.04, np.int8(5))], "nhwc", perm=[0, 2, 3, 1]), np.int8,
                   ("unk__261", 5, 5, 8))  # fmt: skip
     graph = import_model(writer.model(), batch=2)
-    assert [type(layer) for layer in graph.layers] == [Conv, Conv, Map, Map, Concat, Conv]
+    assert [type(layer) for layer in graph.layers] == [Conv, Conv, SfuOp, SfuOp, Concat, Conv]
     assert graph.values["serving_default_input:0"].dims == (2, 3, 10, 9)
     inputs = {"serving_default_input:0": RNG.integers(-128, 128, (2, 10, 9, 3)).astype(np.int8)}
     within_one_step(graph, writer.model(), inputs)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir.graph import Map, Window
+from systolith.compiler.ir.graph import SfuOp, Window
 from systolith.compiler.pipeline import compile_model
 from systolith.config import PRESETS
 from systolith.errors import UnsupportedError
@@ -29,9 +29,9 @@ def pool(op: str, shape, opset: int = 17, out=(0.3, 7), rank=None, **attributes)
     return finish(writer, y, out[0], np.uint8(out[1]), len(shape) if rank is None else rank)
 
 
-def only_map(graph) -> Map:
+def only_map(graph) -> SfuOp:
     (layer,) = graph.layers
-    assert isinstance(layer, Map)
+    assert isinstance(layer, SfuOp)
     return layer
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir.graph import Conv, Map
+from systolith.compiler.ir.graph import Conv, SfuOp
 from systolith.errors import UnsupportedError
 from systolith.sim.golden import golden
 from systolith.sim.reference import reference
@@ -18,11 +18,11 @@ from tests.support.small_models import SCALE, finish, image, ints, refused, same
 @pytest.mark.parametrize(
     ("pads", "kinds"),
     [
-        ([0, 0, 1, 2, 0, 0, 3, 4], [Map]),
-        ([0, 0, -1, 2, 0, 0, 3, -2], [Map]),
-        ([0, 0, 0, 0, 0, 0, 0, 0], [Map]),
+        ([0, 0, 1, 2, 0, 0, 3, 4], [SfuOp]),
+        ([0, 0, -1, 2, 0, 0, 3, -2], [SfuOp]),
+        ([0, 0, 0, 0, 0, 0, 0, 0], [SfuOp]),
         ([0, 2, 0, 0, 0, 3, 0, 0], [Conv]),
-        ([0, -1, -1, 1, 0, 3, 1, 0], [Map, Conv]),
+        ([0, -1, -1, 1, 0, 3, 1, 0], [SfuOp, Conv]),
         ([0, -1, 0, 0, 0, -2, 0, 0], [Conv]),
     ],
 )

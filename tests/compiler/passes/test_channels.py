@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from systolith.compiler.ir.graph import Conv, Graph, Map
+from systolith.compiler.ir.graph import Conv, Graph, SfuOp
 from systolith.compiler.ir.verify import verify
 from systolith.compiler.layout.layout import layout_of, root_of
 from systolith.compiler.passes.channels.lower import lower
@@ -27,7 +27,7 @@ def lowered(graph: Graph, name: str = "tiny4") -> Graph:
     x = {port.name: rng.integers(-128, 128, port.shape).astype(np.int8) for port in graph.inputs}
     expected, found = run(graph, x), run(after, x)
     assert all((found[port.name] == expected[port.name]).all() for port in graph.outputs)
-    assert all(isinstance(layer, Conv | Map) for layer in after.layers)
+    assert all(isinstance(layer, Conv | SfuOp) for layer in after.layers)
     for value in after.values:
         layout_of(after, value, config.array)
     assert all(root_of(after, port.value) == port.value for port in (*after.inputs, *after.outputs))

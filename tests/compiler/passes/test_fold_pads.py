@@ -5,7 +5,7 @@ import pytest
 
 from systolith.compiler.frontend import importer
 from systolith.compiler.frontend.importer import import_model
-from systolith.compiler.ir.graph import Conv, Graph, Map
+from systolith.compiler.ir.graph import Conv, Graph, SfuOp
 from systolith.compiler.passes.fold_pads import fold_pads
 from systolith.sim.golden import golden
 from systolith.sim.reference import reference
@@ -61,7 +61,7 @@ MINUS_SEVEN = float(np.float32(-7) * np.float32(SCALE))
 def test_folded(op, value, attributes, pads):
     graph = same(network(op, value, **attributes))
     (layer,) = graph.layers
-    assert isinstance(layer, Conv | Map)
+    assert isinstance(layer, Conv | SfuOp)
     assert layer.input == "x"
     assert layer.window.pads == pads
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from systolith.compiler.ir.graph import Conv, Graph, Map
+from systolith.compiler.ir.graph import Conv, Graph, SfuOp
 from systolith.compiler.ir.verify import verify
 from systolith.compiler.passes.fuse import fuse
 from systolith.config import PRESETS
@@ -29,10 +29,10 @@ def fused(graph: Graph) -> Graph:
     return after
 
 
-def only(graph: Graph) -> Conv | Map:
+def only(graph: Graph) -> Conv | SfuOp:
     """The one layer that is left."""
     (layer,) = fused(graph).layers
-    assert isinstance(layer, Conv | Map)
+    assert isinstance(layer, Conv | SfuOp)
     return layer
 
 
@@ -94,7 +94,7 @@ def test_additions_that_stay():
     assert len(fused(net.graph(net.add(same, same))).layers) == 2
     net = Network(DIMS)
     a, b = net.table(net.conv(net.x, 5)), net.table(net.conv(net.x, 5))
-    assert Counter(type(layer) for layer in fused(net.graph(net.add(a, b))).layers) == {Conv: 2, Map: 1}
+    assert Counter(type(layer) for layer in fused(net.graph(net.add(a, b))).layers) == {Conv: 2, SfuOp: 1}
     net = Network(DIMS)
     a, b = net.conv(net.x, 5), net.conv(net.x, 5)
     assert len(fused(net.graph(net.add(a, b), a, b)).layers) == 3

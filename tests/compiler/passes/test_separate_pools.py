@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from systolith.compiler.ir.graph import Conv, Graph, Map
+from systolith.compiler.ir.graph import Conv, Graph, SfuOp
 from systolith.compiler.ir.verify import verify
 from systolith.compiler.passes.fuse import fuse
 from systolith.compiler.passes.separate_pools import separate
@@ -41,7 +41,7 @@ def test_rows_join_a_convolution(window):
     net = Network(DIMS)
     conv, pool = separated(net.graph(net.pool(net.conv(net.x, 5, pads=(1, 1, 1, 1)), **window))).layers
     assert isinstance(conv, Conv) and conv.pool and conv.pool.kernel == (1, window["kernel"][1])
-    assert isinstance(pool, Map) and pool.window.kernel == (window["kernel"][0], 1)
+    assert isinstance(pool, SfuOp) and pool.window.kernel == (window["kernel"][0], 1)
     assert conv.pool.stride[1] == window["stride"][1] and pool.window.stride[0] == window["stride"][0]
 
 
@@ -95,7 +95,7 @@ def test_two_steps_alone_read_less():
     net = Network(DIMS)
     pools = [net.pool(net.x, kernel=(k, k), pads=(k // 2,) * 4) for k in (3, 5, 7)]
     layers = separated(net.graph(net.concat(net.x, *pools))).layers
-    assert [layer.window.kernel for layer in layers if isinstance(layer, Map)] == [
+    assert [layer.window.kernel for layer in layers if isinstance(layer, SfuOp)] == [
         size for k in (3, 5, 7) for size in ((1, k), (k, 1))
     ]
 

@@ -5,7 +5,7 @@ import pytest
 
 from systolith.compiler.ir.graph import Graph, Inside, Value
 from systolith.compiler.pipeline import compile_levels, prepare
-from systolith.compiler.plan.liveness import Life, lifetimes
+from systolith.compiler.plan.liveness import Lifetime, lifetimes
 from systolith.compiler.plan.packing import fit
 from systolith.compiler.plan.placement import place_tensors
 from systolith.config import PRESETS
@@ -17,8 +17,8 @@ from tests.support.seeds import each_seed, many, seeds
 EDGE = PRESETS["edge16"]
 
 
-def life(name: str, words: int, first: int, last: int, over=(), rivals=(), reads: int = 1) -> Life:
-    return Life(name, words, first, last, reads, frozenset(over), frozenset(rivals))
+def life(name: str, words: int, first: int, last: int, over=(), rivals=(), reads: int = 1) -> Lifetime:
+    return Lifetime(name, words, first, last, reads, frozenset(over), frozenset(rivals))
 
 
 def overlaps(lives, starts) -> list[tuple[str, str]]:
@@ -96,7 +96,7 @@ def test_a_tensor_with_a_view_in_the_same_layer_stays():
 @seeds(20)
 def test_random_lives_never_overlap(seed):
     rng = np.random.default_rng(seed)
-    lives: list[Life] = []
+    lives: list[Lifetime] = []
     for index in range(40):
         first = int(rng.integers(0, 30))
         over = [other.name for other in lives if other.last == first and rng.random() < 0.5]

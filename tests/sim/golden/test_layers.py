@@ -16,10 +16,10 @@ from systolith.compiler.ir.graph import (
     Graph,
     Inside,
     Layer,
-    Map,
     Multiply,
     Port,
     Select,
+    SfuOp,
     Value,
     Window,
 )
@@ -81,7 +81,7 @@ def random(*dims: int, seed: int = 3) -> np.ndarray:
                                     Window((2, 3), (1, 1), (1, 1), (1, 0, 0, 2))])  # fmt: skip
 def test_average_equals_loops(window: Window, counted):
     x = random(1, 2, 5, 6)
-    layer = Map("m", "AveragePool", "x", "y", window, "average", 0, counted, 17, 0.31, 0.23, zero_point=-9)
+    layer = SfuOp("m", "AveragePool", "x", "y", window, "average", 0, counted, 17, 0.31, 0.23, zero_point=-9)
     rows, columns = window.output_size(5, 6)
     found = run(layer, (1, 2, rows, columns), x=x)
     top, left, bottom, right = counted or (0, 0, 0, 0)
@@ -112,7 +112,7 @@ def test_average_equals_onnx_runtime(ceil_mode: int, include: int):
     expected = np.asarray(session.run(None, {"x": x})[0])
     rows, columns = expected.shape[2:]
     bottom, right = (rows - 1) * 2 + 3 - 1 - 10, (columns - 1) * 2 + 3 - 1 - 11
-    layer = Map("m", "AveragePool", "x", "y", Window((3, 3), (2, 2), (1, 1), (1, 1, bottom, right)), "average", 0,
+    layer = SfuOp("m", "AveragePool", "x", "y", Window((3, 3), (2, 2), (1, 1), (1, 1, bottom, right)), "average", 0,
                 (1, 1, bottom, right) if include else None, 120 - 128, 0.02, 0.017, zero_point=131 - 128)  # fmt: skip
     found = run(layer, expected.shape, x=(x ^ 128).view(np.int8))
     assert np.array_equal(found.view(np.uint8) ^ 128, expected)
@@ -122,13 +122,13 @@ def test_average_equals_onnx_runtime(ceil_mode: int, include: int):
 def test_second_operands(dims: Dims):
     """Multiply and add, each with an operand of the same size or repeated, then a table."""
     x, other, table = random(2, 3, 4, 5), random(*dims), random(256)
-    layer = Map("m", "Mul", "x", "y", x_scale=0.01, y_scale=0.5, multiply=Multiply("b", (5, -7)), zero_point=3, low=-90,
-                high=100, table=table)  # fmt: skip
+    layer = SfuOp("m", "Mul", "x", "y", x_scale=0.01, y_scale=0.5, multiply=Multiply("b", (5, -7)), zero_point=3,
+                  low=-90, high=100, table=table)  # fmt: skip
     products = (x.astype(np.int32) - 5) * (other.astype(np.int32) + 7)
     wanted = look_up(requantize(products, np.asarray(average_scale(0.01, 0.5, 1)), 3, -90, 100, joint=True), table)
     assert np.array_equal(run(layer, x.shape, x=x, b=other), wanted)
     constants = add_constants(0.3, 0.2, 0.4)
-    layer = Map("m", "Add", "x", "y", add=Add("b", (5, -7), constants, 3, -90, 100), table=table)
+    layer = SfuOp("m", "Add", "x", "y", add=Add("b", (5, -7), constants, 3, -90, 100), table=table)
     wanted = look_up(add(x, np.broadcast_to(other, x.shape), (5, -7), constants, 3, -90, 100), table)
     assert np.array_equal(run(layer, x.shape, x=x, b=other), wanted)
 
@@ -151,7 +151,7 @@ def test_fused_steps_of_a_convolution(fused: str):
     inputs: dict[str, Dims] = {"x": x.shape, "b": other.shape}
     size = (2, 4, 3, 3) if fused == "pool" else (2, 4, 6, 6)
     y = Value("y", size, 1.0, 0)
-    alone = Map("m", "m", "r", "y", **({"window": window} if fused == "pool" else {fused: step}))
+    alone = SfuOp("m", "m", "r", "y", **({"window": window} if fused == "pool" else {fused: step}))
     apart = graph_of((conv(output="r"), alone), {"y": y, "r": Value("r", (2, 4, 6, 6), 1.0, 0)}, dict(inputs))
     together = graph_of((conv(**{fused: step}),), {"y": y}, dict(inputs))
     arrays = {"x": x, "b": other}
@@ -170,8 +170,8 @@ def test_select():
     assert np.array_equal(run(Select("s", "Gather", "x", "y", (2, 0, 0, 1)), (2, 4, 4, 5), x=x), x[:, [2, 0, 0, 1]])
 
 
-def copy(name: str, source: str, target: str) -> Map:
-    return Map(name, "Identity", source, target)
+def copy(name: str, source: str, target: str) -> SfuOp:
+    return SfuOp(name, "Identity", source, target)
 
 
 def test_values_inside_others():
@@ -187,7 +187,7 @@ def test_values_inside_others():
         name = f"corner{row}{column}"
         values[name] = Value(name, (1, 2, 3, 3), 1.0, 0, Inside("upper", 0, 0, row, column, 2, 2))
         window = Window(stride=(2, 2), pads=(-row, -column, 0, 0))
-        layers.append(Map(name, "Slice", "x", name, window))
+        layers.append(SfuOp(name, "Slice", "x", name, window))
     values["middle"] = Value("middle", (1, 3, 2, 4), 1.0, 0, Inside("whole", 0, 1, 3, 2))
     values["y"] = Value("y", (1, 3, 2, 4), 1.0, 0)
     graph = graph_of((*layers, copy("read", "middle", "y")), values, {"x": x.shape})
