@@ -212,6 +212,7 @@ def test_bad_nodes(node, options, message):
         run_node(node, [np.zeros((1, 4, 3, 3), np.int8)], config="tiny4", **options)
 
 
+@pytest.mark.slow
 def test_onnx_runs_its_tests_against_it():
     """ONNX's own runner, on a few of its tests: passed or skipped by name."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):

@@ -121,6 +121,7 @@ def test_interleaved_networks_too_large_for_the_chip_compute_the_same(name, seed
     agrees(random_network(seed, depth=8, channels=40, size=22), ALL[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits, depth", [(2, 2), (2, 64), (8, 2)])
 def test_interleaved_networks_with_few_tokens(bits, depth, monkeypatch):
     monkeypatch.setattr(compiling, "ordered", lambda steps, config: generated(interleave(steps, config), config))
@@ -128,6 +129,7 @@ def test_interleaved_networks_with_few_tokens(bits, depth, monkeypatch):
         agrees(random_network(seed), replace(ALL["tiny4_dw3"], token_bits=bits, queue_depth=depth), seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, part", [("mobilenet", 0.75), ("ds_cnn", 0.85)])
 def test_depthwise_separable_layers_overlap(name, part):
     config = CONFIGS["edge16_dw"]

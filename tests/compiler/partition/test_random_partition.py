@@ -1,6 +1,7 @@
 """Random networks of nodes for both sides, with inputs and outputs of every kind and place."""
 
 import numpy as np
+import pytest
 
 from systolith import PRESETS
 from systolith.compiler.network import compile_network
@@ -77,6 +78,7 @@ class RandomNet(Net):
                 self.smalls.append(self.small(self.node("Transpose", [real()], perm=[0, 1, 3, 2])))
 
 
+@pytest.mark.slow
 @seeds(40, each=20)
 def test_parts_compute_the_whole(seed):
     model = RandomNet(seed).model()

@@ -26,6 +26,7 @@ from systolith.sim.stimulus.subgraphs import graphs, needed, reads
 from systolith.sim.stimulus.tensors import Impossible, SeededDraws
 from tests.support.seeds import each_seed, many
 
+pytestmark = pytest.mark.slow  # 250 networks are drawn before the first test.
 MANY = many(250)
 OPERATORS = {
     "ArgMax", "AveragePool", "BatchNormalization", "Cast", "Compress", "Concat", "ConcatFromSequence",
