@@ -8,10 +8,11 @@ from systolith.compiler.layout.layout import Strides
 from systolith.compiler.plan.placement import Place
 from systolith.compiler.plan.tiling import MAX_COUNT, Span
 from systolith.compiler.schedule.step import Step
+from systolith.isa import OFFSET_BITS
 
 __all__ = ["Buffer", "InputLoads", "copy"]
 
-OFFSET_MASK = (1 << 32) - 1
+OFFSET_MASK = (1 << OFFSET_BITS) - 1
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from systolith.isa import ADDRESS_BITS
 
 __all__ = ["DepthwisePasses"]
 
-DEPTHWISE = isa.FORMATS[isa.Opcode.EXECUTE, isa.Unit.DEPTHWISE]
+DEPTHWISE = isa.form("DEPTHWISE")
 INPUT = isa.form("CONFIG.DEPTHWISE.input")
 KERNEL = isa.form("CONFIG.DEPTHWISE.kernel")
 LONGEST_STRIDE = 3

@@ -16,11 +16,11 @@ from systolith.hw.lib.retire import connect_retired
 
 __all__ = ["LoadActivations"]
 
-LOAD = isa.FORMATS[isa.Opcode.LOAD, isa.Unit.LOAD_A]
+LOAD = isa.form("LOAD.A")
 SOURCE = isa.form("CONFIG.LOAD_A.source")
 WINDOW = isa.form("CONFIG.LOAD_A.window")
-BYTE_BITS = 24
-"""A row has fewer than 2^24 bytes."""
+BYTE_BITS = SOURCE["row_bytes"].bits
+"""Of the number of bytes in a row."""
 
 
 class LoadActivations(wiring.Component):
@@ -102,7 +102,7 @@ class LoadActivations(wiring.Component):
         # Cycle 2: bytes of a row that the windows touch, and that exist.
         before = Mux(load.x0 < 0, load.x0, 0)
         after = Mux(load.x0 < 0, 0, load.x0)
-        end = Signal(signed(26))
+        end = Signal(signed(BYTE_BITS + 2))
         last = Mux(end < source.row_bytes, end, source.row_bytes)
         count, ready = Signal(BYTE_BITS), Signal()
         m.d.comb += end.eq(load.x0 + distance + window.length)

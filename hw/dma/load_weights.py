@@ -16,7 +16,7 @@ from systolith.hw.lib.retire import connect_retired
 
 __all__ = ["LoadWeights"]
 
-LOAD = isa.FORMATS[isa.Opcode.LOAD, isa.Unit.LOAD_W]
+LOAD = isa.form("LOAD.W")
 
 
 class LoadWeights(wiring.Component):
@@ -59,7 +59,7 @@ class LoadWeights(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         n, unit = self.config.array, self.unit
-        m.submodules.path = path = LoadPath(self.config, 20 + n.bit_length())
+        m.submodules.path = path = LoadPath(self.config, LOAD["words"].bits + n.bit_length())
         connect(m, path.regions, flipped(self.regions))
         connect(m, path.bus, flipped(self.bus))
         connect_retired(m, unit, path)

@@ -29,7 +29,7 @@ from systolith.hw.lib.delay import delayed
 
 __all__ = ["EXECUTE", "INPUT", "KERNEL", "WEIGHT_DELAY", "WeightStage"]
 
-EXECUTE = isa.FORMATS[isa.Opcode.EXECUTE, isa.Unit.EXECUTE]
+EXECUTE = isa.form("EXECUTE")
 INPUT = isa.form("CONFIG.EXECUTE.input")
 KERNEL = isa.form("CONFIG.EXECUTE.kernel")
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.config import Config
-from systolith.isa import Instruction, Opcode, Region, Unit
+from systolith.isa import OFFSET_BITS, Instruction, Opcode, Region, Unit
 from systolith.sim.host.fault import HardwareFault
 from systolith.sim.host.memory_image import Image
 from systolith.sim.host.memory_model import MemoryModel
@@ -27,7 +27,7 @@ from systolith.sim.stimulus.program import RandomProgram
 __all__ = ["Expected", "compare_fault", "compare_orders", "expect"]
 
 WATCHDOG = 20_000
-OFFSETS = 1 << 32
+OFFSETS = 1 << OFFSET_BITS
 Key = tuple[str, int, int | None, int]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.config import Config
-from systolith.isa import ADDRESS_BITS, Instruction, LoadTarget, Region, make
+from systolith.isa import ADDRESS_BITS, OFFSET_BITS, Instruction, LoadTarget, Region, make
 from systolith.sim.isa.windows import PADDING, window_words
 from systolith.sim.stimulus.program_order import Access
 
@@ -18,7 +18,7 @@ __all__ = ["Draw", "Drawn", "words_of"]
 OUTPUTS, TAPS = 48, 20
 """Most outputs of an instruction and most positions of a window, as a rule."""
 ADDRESSES = 1 << ADDRESS_BITS
-OFFSETS = 1 << 32
+OFFSETS = 1 << OFFSET_BITS
 
 Drawn = Iterator[tuple[Instruction, Access]]
 Values = dict[str, int]

@@ -16,7 +16,6 @@ from systolith.isa import (
     Opcode,
     Reduction,
     SecondOperand,
-    SfuSource,
     Unit,
     form,
     make,
@@ -24,13 +23,23 @@ from systolith.isa import (
 from systolith.sim.testbench.support.control_programs import word as header_word
 from systolith.sim.testbench.support.environment import Environment
 from systolith.sim.testbench.support.sfu_driver import Driver, run
-from systolith.sim.testbench.support.sfu_model import Job, Memories, job_of, plan
+from systolith.sim.testbench.support.sfu_model import (
+    ACCUMULATORS,
+    ACTIVATIONS,
+    ADD,
+    DEPTHWISE,
+    MAXIMUM,
+    MULTIPLY,
+    NONE,
+    SUM,
+    Job,
+    Memories,
+    job_of,
+    plan,
+)
 from systolith.sim.testbench.support.sfu_programs import NEUTRAL, Programs
 
 NAME = "sfu"
-ACCUMULATORS, ACTIVATIONS, DEPTHWISE = SfuSource
-MAXIMUM, SUM = Reduction
-NONE, ADD, MULTIPLY = SecondOperand
 LAST_ADDRESS, LARGEST_COUNT = (1 << ADDRESS_BITS) - 1, (1 << COUNT_BITS) - 1
 GOOD = {"memory": ACCUMULATORS, "reduce": MAXIMUM, "second": NONE, "drain": 0,
         "source": 0, "operand": 0, "dst": 0, "rows": 1, "cols": 1,
