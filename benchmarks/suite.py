@@ -95,7 +95,7 @@ def measure(name: str, model: bytes, config: Config, backend: str) -> Result:
 
 def traffic(network: Program | Network, report: dict[str, Any], config: Config) -> Traffic:
     """Where the bytes of a run come from."""
-    programs = network.programs if isinstance(network, Network) else (network,)
+    programs = network.programs
     moved = report["dram_bytes"]
     return Traffic(
         sum(len(program.code) for program in programs),

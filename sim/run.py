@@ -49,7 +49,7 @@ def run(network: Program | Network, inputs: Arrays, config: Config, backend: str
     """Outputs and report of a network on a backend. Raises SystolithError for wrong inputs and for a HardwareFault."""
     options = options or Options()
     check_backend(backend, options.waves)
-    if options.waves and isinstance(network, Network) and len(network.programs) > 1:
+    if options.waves and len(network.programs) > 1:
         raise SystolithError(f"Waves must be of one program, not of {len(network.programs)} parts")
     network.require(config)
     check_inputs(network.inputs, inputs)

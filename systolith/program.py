@@ -108,6 +108,16 @@ class Program:
     model: bytes = b""
     meta: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def parts(self) -> tuple["Program"]:
+        """A network's parts: a program alone is one."""
+        return (self,)
+
+    @property
+    def programs(self) -> tuple["Program"]:
+        """The accelerator's parts."""
+        return (self,)
+
     def region_bytes(self) -> dict[Region, int]:
         """Bytes each memory region must have."""
         return {

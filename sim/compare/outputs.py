@@ -86,7 +86,7 @@ def _check(network: Program | Network, inputs: Arrays, outputs: Arrays) -> Check
     programs = list(_golden_parts(network, inputs, values))
     drawn = _drawn(network)
     wrong = _differences(outputs, {port.name: values[port.name] for port in network.outputs if port.name not in drawn})
-    hosts = [part for part in network.parts if isinstance(part, HostPart)] if isinstance(network, Network) else []
+    hosts = [part for part in network.parts if isinstance(part, HostPart)]
     host, notes = _hosts(network, hosts, inputs)
     if reference.saturates() and any(t.quantized == "uint8" for program, _ in programs for t in program.inputs):
         note = "ONNX Runtime's 8-bit kernels saturate on this processor: compared with golden only"
@@ -121,7 +121,7 @@ def _golden_parts(
 ) -> Iterator[tuple[Program, Graph]]:
     """Run the golden model, tensors into `values`; programs on the way, with their graphs."""
     values |= inputs
-    for part in network.parts if isinstance(network, Network) else (network,):
+    for part in network.parts:
         mine = inputs_of(part, values)
         if isinstance(part, HostPart):
             values |= run_host(part, mine)
@@ -134,7 +134,7 @@ def _golden_parts(
 def _drawn(network: Program | Network) -> set[str]:
     """Tensors that depend on random numbers of a host part, other ones in each run."""
     found: set[str] = set()
-    for part in network.parts if isinstance(network, Network) else ():
+    for part in network.parts:
         if any(port.name in found for port in part.inputs) or (isinstance(part, HostPart) and draws(part)):
             found.update(port.name for port in part.outputs)
     return found

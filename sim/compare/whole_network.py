@@ -76,7 +76,7 @@ def _accelerated(network: Program | Network, whole: ModelProto, inputs: Arrays) 
     """Every 8-bit tensor of the model that the accelerator makes, on the way to its outputs or as one."""
     made = {name for node in whole.graph.node for name in node.output}
     cuts: dict[str, NDArray] = {}
-    for part in network.programs if isinstance(network, Network) else (network,):
+    for part in network.programs:
         mine = _evaluated(whole, inputs, cuts, [port.name for port in part.inputs])
         inner = inner_tensors(part, mine)
         cuts |= {name: values for name, values in inner.items() if name in made}

@@ -49,7 +49,7 @@ def load_inputs(path: Path, network: Program | Network) -> dict[str, NDArray]:
         check_inputs(network.inputs, {name: header.stand_in() for name, header in headers.items()})
         inputs = file.read(names)
         check_inputs(network.inputs, inputs)
-        for program in network.programs if isinstance(network, Network) else (network,):
+        for program in network.programs:
             for tensor in program.inputs:
                 if tensor.name in inputs:
                     check_numbers(tensor.name, inputs[tensor.name])

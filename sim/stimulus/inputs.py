@@ -28,8 +28,7 @@ def random_inputs(network: Program | Network, seed: int) -> dict[str, NDArray]:
     or a count so that the model can run with it. Of dimensions that are not known, first ones are as long as the batch,
     others 1. Raises SystolithError for what is no tensor."""
     rng = np.random.default_rng(seed)
-    programs = network.programs if isinstance(network, Network) else (network,)
-    tensors = {tensor.name: tensor for program in programs for tensor in program.inputs}
+    tensors = {tensor.name: tensor for program in network.programs for tensor in program.inputs}
     shapes = _shapes(network)
     ranges = _ranges(network, shapes) if isinstance(network, Network) else {}
     return {
