@@ -13,7 +13,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 
 from systolith.errors import SystolithError
 
-__all__ = ["DOMAINS", "Port", "check_onnx", "check_ports", "check_text", "graphs", "parse_model", "tensors",
+__all__ = ["DOMAINS", "Port", "check_onnx", "check_ports", "check_text", "graphs", "nodes", "parse_model", "tensors",
            "with_sizes"]  # fmt: skip
 
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
@@ -126,6 +126,11 @@ def tensors(model: ModelProto) -> Iterator[TensorProto]:
 def graphs(model: ModelProto) -> Iterator[GraphProto]:
     """Every graph of a model, those in attributes and functions included."""
     return (message for message in _messages(model) if isinstance(message, GraphProto))
+
+
+def nodes(message: Message) -> Iterator[NodeProto]:
+    """Every node of a model, graph or function, those of graphs in attributes included."""
+    return (inner for inner in _messages(message) if isinstance(inner, NodeProto))
 
 
 def _messages(message: Message) -> Iterator[Message]:

@@ -17,7 +17,7 @@ from systolith.network import HostPart
 from systolith.runtime import Value
 from systolith.sim.reference import reference
 from systolith.sim.reference.host_part import described, run_host
-from systolith.stored_models import DOMAINS, Port, graphs, with_sizes
+from systolith.stored_models import DOMAINS, Port, graphs, nodes, with_sizes
 
 __all__ = ["different", "draws", "elements", "host_differences", "reading_differences", "run_whole", "with_outputs"]
 
@@ -83,13 +83,13 @@ def draws(part: HostPart) -> bool:
 
 
 def _draws(model: ModelProto) -> bool:
-    found = [*graphs(model), *model.functions]
-    nodes = [node for graph in found for node in graph.node if is_random(node)]
-    stored = {tensor.name: tensor for graph in graphs(model) for tensor in graph.initializer}
-    stored |= {node.output[0]: attribute.t for graph in found for node in graph.node if node.op_type == "Constant"
-               for attribute in node.attribute if attribute.name == "value"}  # fmt: skip
+    found = [node for node in nodes(model) if is_random(node)]
+    modes = {node.input[2] for node in found if node.op_type == "Dropout"}
+    stored = {tensor.name: tensor for graph in graphs(model) for tensor in graph.initializer if tensor.name in modes}
+    stored |= {node.output[0]: attribute.t for node in nodes(model) if modes.intersection(node.output)
+               and node.op_type == "Constant" for attribute in node.attribute if attribute.name == "value"}  # fmt: skip
     off = {name for name, tensor in stored.items() if not numpy_helper.to_array(tensor).any()}
-    return any(node.op_type != "Dropout" or node.input[2] not in off for node in nodes)
+    return any(node.op_type != "Dropout" or node.input[2] not in off for node in found)
 
 
 def elements(value: Value) -> int:

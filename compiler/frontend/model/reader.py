@@ -20,7 +20,7 @@ from systolith.compiler.frontend.model.required import check_inputs_are_there
 from systolith.compiler.frontend.model.sort import sort_nodes
 from systolith.compiler.frontend.model.wide_ports import make_ports_wide
 from systolith.errors import SystolithError
-from systolith.stored_models import DOMAINS, check_onnx, check_text, graphs, tensors
+from systolith.stored_models import DOMAINS, check_onnx, check_text, graphs, nodes, tensors
 
 __all__ = ["OLDEST_OPSET", "check_types", "parse_file", "read_model"]
 
@@ -113,7 +113,7 @@ def _check_domains(model: ModelProto, where: str) -> None:
 
 def _use_plain_names(model: ModelProto) -> None:
     """ONNX's own domain has two names, of which its checker knows one; and it wants a graph to have a name."""
-    for item in (*model.opset_import, *(node for graph in graphs(model) for node in graph.node)):
+    for item in (*model.opset_import, *nodes(model)):
         if item.domain == "ai.onnx":
             item.domain = ""
     model.graph.name = model.graph.name or "graph"
